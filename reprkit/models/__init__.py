@@ -1,0 +1,22 @@
+"""Encoders, heads, and the structures that join them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "LinearHead": "heads",
+    "MLPHead": "heads",
+    "Split": "split",
+    "build_encoder": "encoders",
+    "build_model": "split",
+    "load_encoder_weights": "weights",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

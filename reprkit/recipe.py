@@ -1,0 +1,237 @@
+"""The recipe: every setting of an experiment, as frozen dataclasses of plain values.
+
+Recipes are YAML files (see `training/`). This module only names fields and defaults and checks them; it
+imports neither torch nor NumPy, so that `reprkit --help` is quick.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from reprkit.errors import InputError
+from reprkit.files import json_digest
+
+DATASETS = ("digits", "utkface", "table")
+ENCODERS = ("convnet", "resnet18", "resnet50", "mobilenet_v2")
+METHODS = ("single", "vanilla")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where images and targets come from.
+
+    Attributes:
+        name: data set: digits, utkface or table.
+        root: folder, tar or CSV of the data; digits needs none. `--data` overrides it.
+        image_size: side in pixels that images are resized to (square); ignored by digits.
+        tasks: names of the tasks to learn; empty means the data set's default tasks.
+        kinds: table only: column name -> classification | ordinal | regression, overriding what is inferred.
+        image_column: table only: the column that holds image paths.
+        subset: utkface only: keep rows whose manifest `subset` equals this; empty keeps all.
+        augment: random transforms of training images: none | flip | crop_flip.
+    """
+
+    name: str = "digits"
+    root: str | None = None
+    image_size: int = 64
+    tasks: tuple[str, ...] = ()
+    kinds: dict[str, str] = field(default_factory=dict)
+    image_column: str = "image"
+    subset: str = ""
+    augment: Literal["none", "flip", "crop_flip"] = "none"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The encoder and its heads.
+
+    Attributes:
+        encoder: convnet | resnet18 | resnet50 | mobilenet_v2.
+        head_hidden: hidden units of each two-layer head; 0 makes heads linear.
+        weights: local torchvision (.pth) or reprkit (.safetensors) file to start the encoder from.
+    """
+
+    encoder: Literal["convnet", "resnet18", "resnet50", "mobilenet_v2"] = "convnet"
+    head_hidden: int = 64
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class DGRConfig:
+    """Dummy Gradient norm Regularization, used by methods that end in `+dgr`.
+
+    Attributes:
+        weight: the paper's lambda: factor of the penalty in the loss.
+        num_dummies: dummy heads per task.
+        power: 1 for the norm (the paper's wording), 2 for its square (the paper's code).
+        activation: hidden activation of the dummies: same (as the heads), relu, gelu, tanh; linear drops the
+            hidden layer.
+        estimator: exact, or finite_difference (the paper's Algorithm 1; unreliable for ReLU dummies).
+        step: step length of the finite difference.
+        control: none, or random_direction: a random gradient of the same norm instead of the penalty's.
+    """
+
+    weight: float = 0.1
+    num_dummies: int = 3
+    power: Literal[1, 2] = 1
+    activation: Literal["same", "relu", "gelu", "tanh", "linear"] = "same"
+    estimator: Literal["exact", "finite_difference"] = "exact"
+    step: float = 1e-3
+    control: Literal["none", "random_direction"] = "none"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How encoders are trained.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: images a step; an incomplete last batch is dropped.
+        optimizer: adam | adamw | sgd (momentum 0.9).
+        lr: learning rate.
+        weight_decay: L2 (adam, sgd) or decoupled (adamw) decay.
+        schedule: constant | cosine (to zero, per step).
+        precision: float32 | bf16 (autocast and channels_last; the penalty stays float32).
+        device: auto (cuda, then mps, then cpu) or a torch device name.
+        save_every: seconds between resumable states inside an epoch; one is always written at each epoch's end.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    precision: Literal["float32", "bf16"] = "float32"
+    device: str = "auto"
+    save_every: float = 60.0
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """How frozen embeddings are dumped.
+
+    Attributes:
+        checkpoint: last or best (by the validation score, averaged over tasks).
+        batch_size: images a forward pass.
+        dtype: float32 | float16 on disk.
+        precision: float32 | bf16 forward pass.
+    """
+
+    checkpoint: Literal["last", "best"] = "best"
+    batch_size: int = 256
+    dtype: Literal["float32", "float16"] = "float32"
+    precision: Literal["float32", "bf16"] = "float32"
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Which probes judge the embeddings, and how many resamples make their intervals.
+
+    Attributes:
+        probes: any of knn, linear, svm_linear, svm_rbf, tree (svm stands for both SVMs).
+        bootstrap: resamples of the test samples for 95% intervals.
+        max_svm: training rows for the exact RBF SVM; above it a stratified subsample is used, and said so.
+    """
+
+    probes: tuple[str, ...] = ("knn", "linear", "svm_linear", "svm_rbf", "tree")
+    bootstrap: int = 1000
+    max_svm: int = 10000
+
+
+@dataclass(frozen=True)
+class UniversalityConfig:
+    """How universality is measured.
+
+    Attributes:
+        num_dummies: fresh random predictors a task.
+        heads: linear, mlp or both: the architecture of the predictors.
+        bootstrap: two-way resamples (dummies and samples) for 95% intervals.
+        init: gaussian (N(0, 1/D), rotation-invariant) or paper (PyTorch's default).
+        seed: seed of the predictors, apart from those seen in training.
+    """
+
+    num_dummies: int = 64
+    heads: tuple[str, ...] = ("linear",)
+    bootstrap: int = 400
+    init: Literal["gaussian", "paper"] = "gaussian"
+    seed: int = 20240916
+
+
+@dataclass(frozen=True)
+class TsneConfig:
+    """How t-SNE maps are drawn.
+
+    Attributes:
+        samples: test samples on a map, the same for every encoder (stratified by the first task).
+        perplexity: effective number of neighbours.
+        iterations: optimisation steps after the early exaggeration.
+    """
+
+    samples: int = 1000
+    perplexity: float = 30.0
+    iterations: int = 500
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An experiment: methods x seeds on one data set, and how they are measured.
+
+    Attributes:
+        name: title of the run folder and the report.
+        methods: e.g. single, vanilla, vanilla+dgr.
+        seeds: training seeds; the splits do not depend on them.
+        data, model, dgr, train, embed, probe, universality, tsne: settings by stage.
+        grid: dotted field -> values to try (`dgr.weight: [0.01, 0.1]`); the value with the best validation
+            score, averaged over seeds, is kept for each method; `dgr.*` applies to `+dgr` methods only.
+    """
+
+    name: str = "digits"
+    methods: tuple[str, ...] = ("single", "vanilla", "vanilla+dgr")
+    seeds: tuple[int, ...] = (0,)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    dgr: DGRConfig = field(default_factory=DGRConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    embed: EmbedConfig = field(default_factory=EmbedConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    universality: UniversalityConfig = field(default_factory=UniversalityConfig)
+    tsne: TsneConfig = field(default_factory=TsneConfig)
+    grid: dict[str, list[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for method in self.methods:
+            split_method(method)
+        if not self.methods or not self.seeds:
+            raise InputError("a recipe needs at least one method and one seed")
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as plain JSON types (tuples become lists)."""
+        return _plain(asdict(self))
+
+
+def split_method(method: str) -> tuple[str, bool]:
+    """`"vanilla+dgr"` -> `("vanilla", True)`.
+
+    Raises:
+        InputError: unknown method or addition, naming those that exist.
+    """
+    base, *additions = method.split("+")
+    if base not in METHODS or additions not in ([], ["dgr"]):
+        known = ", ".join(f"{name}, {name}+dgr" for name in METHODS)
+        raise InputError(f"method '{method}' is not known; choose from {known}")
+    return base, bool(additions)
+
+
+def config_digest(config: Any) -> str:
+    """First 16 hex digits of the SHA-256 of a config dataclass or JSON value."""
+    return json_digest(_plain(asdict(config) if hasattr(config, "__dataclass_fields__") else config))[:16]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value

@@ -1,0 +1,217 @@
+"""Dummy Gradient norm Regularization (DGR), exactly and at the price of the heads.
+
+Shin, Do, Son, "Learning Representation for Multitask Learning through Self-Supervised Auxiliary Learning",
+ECCV 2024, equation 5:
+
+    minimise   sum_k L_k(theta, theta_k)  +  lambda R
+    R = mean over dummies m of  sum over tasks k of  || grad of L_k w.r.t. dummy head (m, k) ||^power
+
+A dummy is a head with fresh random weights that are never trained. R depends on the encoder only through its
+output z, so R is built here as an ordinary scalar whose graph ends at z: the encoder runs forward and backward
+once, as without it, and BatchNorm statistics move once.
+
+Deviations from the published code, which is a finite difference over the whole network: the derivative is
+exact; `power=1` is the paper's wording and the default, the code squares; lambda does not carry over.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from reprkit.models.heads import LinearHead, MLPHead
+from reprkit.tasks import Task
+from reprkit.training.gradient_norms import can_stack, stacked_norms
+
+Representation = Tensor | tuple[Tensor, ...]
+
+
+class DummyGradientNorm(nn.Module):
+    """The penalty R as a function of a representation and its targets.
+
+    Use it in any training loop::
+
+        penalty = DummyGradientNorm(model.heads, tasks)
+        loss = sum(task.loss(model.heads[task.name](z), targets[task.name]) for task in tasks)
+        (loss + 0.1 * penalty(z, targets)).backward()
+
+    The dummies are buffers of this module, not of the model: no optimizer sees them and nothing trains them.
+    Constructing it and calling it leave torch's global random state as it was.
+
+    Args:
+        heads: task name -> head; dummies have the same architecture and fresh weights.
+        tasks: the tasks whose losses are differentiated; each has a head.
+        num_dummies: dummies a task (the paper: 3).
+        power: 1 for the norm, 2 for its square.
+        seed: of the dummies' weights and of the control's directions.
+        activation: hidden activation of the dummies of `MLPHead`s: `same`, `relu`, `gelu`, `tanh`; `linear`
+            replaces each dummy by a linear head. A ReLU makes R jump where a unit switches; a smooth one does not.
+        estimator: `exact`, or `finite_difference`: the paper's Algorithm 1 with the heads re-evaluated alone.
+            It steps all dummies of a set together, so it estimates the joint norm over tasks.
+        step: length of that finite step.
+        control: `random_direction` keeps R's value and the norm of its gradient at z, and replaces the
+            gradient's direction by a random one: it tells whether the direction matters.
+    """
+
+    generator_state: Tensor
+
+    def __init__(
+        self,
+        heads: Mapping[str, nn.Module],
+        tasks: Sequence[Task],
+        *,
+        num_dummies: int = 3,
+        power: Literal[1, 2] = 1,
+        seed: int = 0,
+        activation: Literal["same", "relu", "gelu", "tanh", "linear"] = "same",
+        estimator: Literal["exact", "finite_difference"] = "exact",
+        step: float = 1e-3,
+        control: Literal["none", "random_direction"] = "none",
+    ) -> None:
+        super().__init__()
+        if power not in (1, 2):
+            raise ValueError(f"power must be 1 or 2, not {power}")
+        if num_dummies < 1:
+            raise ValueError(f"num_dummies must be at least 1, not {num_dummies}")
+        self.tasks = tuple(tasks)
+        self.power = power
+        self.estimator = estimator
+        self.step = step
+        self.control = control
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.sets = nn.ModuleList(
+                nn.ModuleList(_fresh(heads[task.name], activation) for task in self.tasks) for _ in range(num_dummies)
+            )
+        self.requires_grad_(False)
+        generator = torch.Generator().manual_seed(seed)
+        self.register_buffer("generator_state", generator.get_state())
+        if estimator == "finite_difference" and any(_has_relu(head) for head in self.sets.modules()):
+            warnings.warn(
+                "finite differences of ReLU dummies give a direction that is mostly noise; "
+                'use estimator="exact" or activation="gelu"',
+                stacklevel=2,
+            )
+        self.train(False)
+
+    def train(self, mode: bool = True) -> DummyGradientNorm:
+        """Keep the dummies fixed functions: dropout off, BatchNorm with stored statistics, whatever `mode`."""
+        return super().train(False)
+
+    def forward(self, z: Representation, targets: Mapping[str, Tensor]) -> Tensor:
+        """R, a scalar whose graph ends at `z`; float32 (or float64 if `z` is), outside any autocast.
+
+        Args:
+            z: what the heads take: [B, D], or a tuple of feature maps.
+            targets: task name -> [B] targets; missing ones take no part.
+        """
+        leaves = z if isinstance(z, tuple) else (z,)
+        with torch.autocast(leaves[0].device.type, enabled=False):
+            leaves = tuple(leaf if leaf.dtype == torch.float64 else leaf.float() for leaf in leaves)
+            if self.control == "random_direction":
+                return self._random_direction(leaves, targets)
+            return self._penalty(leaves, targets)
+
+    def _penalty(self, z: tuple[Tensor, ...], targets: Mapping[str, Tensor]) -> Tensor:
+        if self.estimator == "finite_difference":
+            terms = [self._finite_difference(heads, z, targets) for heads in self.sets]  # type: ignore[arg-type]
+            return torch.stack(terms).mean()
+        dummies = [[heads[k] for heads in self.sets] for k in range(len(self.tasks))]  # type: ignore[index]
+        if len(z) == 1 and all(can_stack(group) for group in dummies):
+            squared = stacked_norms(z[0], dummies, self.tasks, targets)
+        else:
+            squared = torch.stack(
+                [
+                    torch.stack([_squared_norm(head, z, task, targets[task.name]) for head in group])
+                    for task, group in zip(self.tasks, dummies, strict=True)
+                ]
+            )
+        return (squared if self.power == 2 else safe_sqrt(squared)).sum(0).mean()
+
+    def _finite_difference(self, heads: nn.ModuleList, z: tuple[Tensor, ...], targets: Mapping[str, Tensor]) -> Tensor:
+        """((L(phi + step d/|d|) - L(phi)) / step)^power with the direction d = grad of L held constant."""
+
+        def loss(parameters: list[dict[str, Tensor]]) -> Tensor:
+            return torch.stack(
+                [
+                    task.loss(_call(head, own, z), targets[task.name])
+                    for head, own, task in zip(heads, parameters, self.tasks, strict=True)
+                ]
+            ).sum()
+
+        parameters = [_parameters(head) for head in heads]
+        flat = [p for own in parameters for p in own.values()]
+        base = loss(parameters)
+        gradients = iter(torch.autograd.grad(base, flat, retain_graph=True))
+        direction = [{name: next(gradients) for name in own} for own in parameters]
+        length = torch.sqrt(sum(((g**2).sum() for own in direction for g in own.values()), torch.zeros(()).to(base)))
+        scale = torch.where(length > 0, self.step / length, 0)
+        moved = [
+            {name: p.detach() + scale * d[name] for name, p in own.items()}
+            for own, d in zip(parameters, direction, strict=True)
+        ]
+        return ((loss(moved) - base) / self.step) ** self.power
+
+    def _random_direction(self, z: tuple[Tensor, ...], targets: Mapping[str, Tensor]) -> Tensor:
+        cut = tuple(leaf.detach().requires_grad_() for leaf in z)
+        with torch.enable_grad():
+            value = self._penalty(cut, targets)
+            gradients = torch.autograd.grad(value, cut)
+        generator = torch.Generator()
+        generator.set_state(self.generator_state.cpu())
+        noise = [torch.randn(g.shape, generator=generator).to(g) for g in gradients]
+        self.generator_state.copy_(generator.get_state())
+        size = torch.sqrt(torch.stack([(g**2).sum() for g in gradients]).sum())
+        length = torch.sqrt(torch.stack([(n**2).sum() for n in noise]).sum())
+        pull = sum(((leaf - leaf.detach()) * n).sum() for leaf, n in zip(z, noise, strict=True))
+        return value.detach() + pull * (size / length)
+
+
+def safe_sqrt(x: Tensor) -> Tensor:
+    """Square root whose derivative at 0 is 0 instead of infinite."""
+    positive = x > 0
+    return torch.where(positive, x, 1).sqrt() * positive
+
+
+def _fresh(head: nn.Module, activation: str) -> nn.Module:
+    """A head of the same architecture with fresh weights from the global generator."""
+    if isinstance(head, MLPHead) and activation != "same":
+        dim, hidden, outputs = head.hidden.in_features, head.hidden.out_features, head.out.out_features
+        like = head.hidden.weight
+        fresh: nn.Module = (
+            LinearHead(dim, outputs) if activation == "linear" else MLPHead(dim, outputs, hidden, activation)  # type: ignore[arg-type]
+        )
+        return fresh.to(like.device, like.dtype)
+    fresh = copy.deepcopy(head)
+    for module in fresh.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+        elif any(True for _ in module.parameters(recurse=False)):
+            raise TypeError(f"{type(module).__name__} in a head has no reset_parameters(): it cannot be made a dummy")
+    return fresh
+
+
+def _has_relu(module: nn.Module) -> bool:
+    return isinstance(module, nn.ReLU)
+
+
+def _parameters(head: nn.Module) -> dict[str, Tensor]:
+    return {name: p.detach().requires_grad_() for name, p in head.named_parameters()}
+
+
+def _call(head: nn.Module, parameters: dict[str, Tensor], z: tuple[Tensor, ...]) -> Any:
+    return functional_call(head, parameters, (z if len(z) > 1 else z[0],))
+
+
+def _squared_norm(head: nn.Module, z: tuple[Tensor, ...], task: Task, targets: Tensor) -> Tensor:
+    """||grad of the loss w.r.t. all parameters of one head||^2 by a double backward through that head alone."""
+    parameters = _parameters(head)
+    loss = task.loss(_call(head, parameters, z), targets)
+    gradients = torch.autograd.grad(loss, list(parameters.values()), create_graph=True)
+    return torch.stack([(g**2).sum() for g in gradients]).sum()
