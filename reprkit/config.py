@@ -1,0 +1,136 @@
+"""Reading recipes: YAML files and dotted overrides into a checked `Recipe`."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from reprkit.errors import InputError
+from reprkit.files import write_text
+from reprkit.recipe import Recipe, split_method
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+_MAX_BYTES = 1 << 20
+
+
+def add_recipe_arguments(parser: ArgumentParser) -> None:
+    """Give a jsonargparse parser one dotted option for each recipe field (`--train.epochs 3`)."""
+    parser.add_class_arguments(Recipe, None)
+
+
+def load_recipe(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe from a YAML file and overrides such as `["--train.epochs=3"]`; both optional.
+
+    Files are untrusted: they are read with a safe loader, without aliases, up to 1 MB, and can name no classes.
+
+    Raises:
+        InputError: missing or malformed file, unknown field, wrong value; one line naming it.
+    """
+    record = read_yaml(path) if path is not None else {}
+    return parse_recipe(record, overrides, source=str(path) if path is not None else "command line")
+
+
+def parse_recipe(record: dict[str, Any], overrides: Sequence[str] = (), *, source: str = "recipe") -> Recipe:
+    """A recipe from plain values, as `Recipe.to_json` gives them, and dotted overrides."""
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    add_recipe_arguments(parser)
+    try:
+        base = parser.parse_object(record) if record else parser.get_defaults()
+        if overrides:
+            base = parser.parse_args(list(overrides), namespace=base)
+        values = parser.instantiate(base) if hasattr(parser, "instantiate") else parser.instantiate_classes(base)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+    except ArgumentError as error:
+        raise InputError(f"{source}: {one_line(str(error))}") from None
+    fields = {name: values[name] for name in Recipe.__dataclass_fields__}
+    try:
+        return Recipe(**fields)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file; refuses aliases, tags, class names and files above 1 MB."""
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"{file}: no such recipe; the recipes that come with reprkit are in training/")
+    if file.stat().st_size > _MAX_BYTES:
+        raise InputError(f"{file}: larger than 1 MB, which no recipe is")
+    try:
+        text = file.read_text(encoding="utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise InputError(f"{file}: YAML aliases (*name) are not allowed; write the value out")
+        record = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: not valid YAML: {one_line(str(error))}") from None
+    if not isinstance(record, dict):
+        raise InputError(f"{file}: a recipe is a mapping of fields, such as `name: mine`")
+    forbidden = {"class_path", "init_args"} & set(_keys(record))
+    if forbidden:
+        raise InputError(f"{file}: the key '{forbidden.pop()}' is not allowed in a recipe")
+    return record
+
+
+def write_recipe(recipe: Recipe, path: str | Path) -> None:
+    """Write a recipe as YAML that `load_recipe` reads back to an equal one."""
+    write_text(path, yaml.safe_dump(recipe.to_json(), sort_keys=False, allow_unicode=True, width=100))
+
+
+def one_line(text: str, limit: int = 400) -> str:
+    """Text folded to one line of at most `limit` characters."""
+    folded = re.sub(r"\s+", " ", text).strip()
+    return folded if len(folded) <= limit else folded[: limit - 3] + "..."
+
+
+@dataclass(frozen=True)
+class GridPoint:
+    """One combination of grid values for a method.
+
+    Attributes:
+        values: dotted field -> value; empty without a grid.
+        recipe: the recipe with those values set.
+    """
+
+    values: dict[str, Any]
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        """Such as `dgr.weight=0.1`; empty without a grid."""
+        return ",".join(f"{field}={value}" for field, value in self.values.items())
+
+
+def grid_points(recipe: Recipe, method: str) -> list[GridPoint]:
+    """Every combination of `recipe.grid` that concerns `method` (`dgr.*` only concerns `+dgr` methods).
+
+    Raises:
+        InputError: a grid field that does not exist, or a value it cannot take.
+    """
+    _, dgr = split_method(method)
+    axes = {field: values for field, values in recipe.grid.items() if dgr or not field.startswith("dgr.")}
+    points = []
+    for combination in itertools.product(*axes.values()):
+        values = dict(zip(axes, combination, strict=True))
+        overrides = [f"--{field}={value}" for field, value in values.items()]
+        resolved = parse_recipe(replace(recipe, grid={}).to_json(), overrides, source="recipe: grid")
+        points.append(GridPoint(values, resolved))
+    return points
+
+
+def _keys(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [str(k) for k in value] + [name for v in value.values() for name in _keys(v)]
+    if isinstance(value, list):
+        return [name for v in value for name in _keys(v)]
+    return []

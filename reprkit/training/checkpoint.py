@@ -1,0 +1,97 @@
+"""Checkpoints: tensors in safetensors with a JSON header, and the state that continues a run."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from reprkit.config import parse_recipe
+from reprkit.errors import InputError
+from reprkit.files import replacing
+from reprkit.models import build_model
+from reprkit.models.split import Split
+from reprkit.tasks import Task
+
+FORMAT = "reprkit-checkpoint"
+VERSION = 1
+
+
+def save_checkpoint(path: str | Path, model: Split, meta: Mapping[str, Any]) -> None:
+    """Write the model's tensors and a JSON header in one step.
+
+    The file alone rebuilds the model: `meta` holds `recipe`, `method`, `seed`, `tasks`, `image_shape`, `mean`,
+    `std`, `epoch`, `step`, `val_score` and `fingerprints`.
+    """
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    header = {"format": FORMAT, "reprkit": json.dumps({"version": VERSION, **meta}, sort_keys=True)}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata=header)
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """The JSON header of a checkpoint, without loading its tensors.
+
+    Raises:
+        InputError: missing file, not safetensors (a pickle, say), or not written by reprkit.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"{file}: no such checkpoint; a run folder keeps best.safetensors and last.safetensors")
+    try:
+        with safe_open(file, framework="pt") as handle:
+            header = handle.metadata() or {}
+    except (SafetensorError, OSError):
+        raise InputError(
+            f"{file}: not a safetensors file (damaged, or a pickle that could run code); "
+            "give the best.safetensors of a run folder"
+        ) from None
+    if header.get("format") != FORMAT:
+        raise InputError(f"{file}: weights without a reprkit header; use them as model.weights in a recipe instead")
+    meta = json.loads(header["reprkit"])
+    if meta["version"] > VERSION:
+        raise InputError(f"{file}: written by a newer reprkit (version {meta['version']}); upgrade reprkit")
+    return dict(meta)
+
+
+def load_checkpoint(path: str | Path) -> tuple[Split, dict[str, Any]]:
+    """The model of a checkpoint, on the CPU in eval mode, and its header."""
+    meta = read_header(path)
+    tasks = [Task.from_json(record) for record in meta["tasks"]]
+    recipe = parse_recipe(meta["recipe"], source=str(path))
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(recipe.model, tasks, meta["image_shape"][0])
+    model.load_state_dict(load_file(path))
+    return model.eval(), meta
+
+
+def find_checkpoint(path: str | Path, which: str = "best") -> Path:
+    """The checkpoint file that `path` means: itself, or `best`/`last` of a run folder."""
+    file = Path(path)
+    if file.is_dir():
+        inside = file / f"{which}.safetensors"
+        if not inside.is_file():
+            raise InputError(f"{file}: holds no {which}.safetensors; name a folder that `reprkit train` wrote")
+        return inside
+    return file
+
+
+def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
+    """Write the state that continues a run (tensors and JSON types only), in one step."""
+    with replacing(path) as temporary:
+        torch.save(dict(state), temporary)
+
+
+def load_state(path: str | Path) -> dict[str, Any]:
+    """Read a state written by `save_state`, without running code from it."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):
+        raise InputError(f"{path}: damaged training state; delete it to train this encoder from the start") from None
+    return dict(state)
