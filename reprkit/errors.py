@@ -13,3 +13,7 @@ class InputError(ValueError):
 
 class Interrupted(KeyboardInterrupt):
     """A long run was stopped by a signal after its state was saved; the command line exits with code 130."""
+
+
+class Failed(RuntimeError):
+    """Right use and right input, but the work could not be done; the command line exits with code 1."""

@@ -1,7 +1,7 @@
 """The training loop: one encoder, from a recipe to a run folder.
 
-A run folder holds `recipe.yaml environment.json metrics.jsonl last.safetensors best.safetensors state.pt
-test_scores.json`. Killed at any moment and started again with the same arguments, it ends with the same bits:
+A run folder holds `recipe.yaml environment.json identity.json metrics.jsonl last.safetensors best.safetensors
+state.pt training.json`. Killed at any moment and started again with the same arguments, it ends with the same bits:
 the order of samples and their augmentation depend on (seed, epoch, step) alone, and `state.pt` holds the rest.
 """
 
@@ -26,14 +26,21 @@ from reprkit.data import load_dataset
 from reprkit.data.augment import make_augment
 from reprkit.data.base import ImageDataset
 from reprkit.environment import environment
-from reprkit.errors import InputError, Interrupted
+from reprkit.errors import Failed, InputError, Interrupted
 from reprkit.files import write_json
 from reprkit.interrupts import StopFlag, stop_flag
 from reprkit.models import build_model, load_encoder_weights
 from reprkit.models.split import Split
 from reprkit.recipe import Recipe, split_method
 from reprkit.training.batches import Batch, BatchSource, epoch_order
-from reprkit.training.checkpoint import load_checkpoint, load_state, save_checkpoint, save_state
+from reprkit.training.checkpoint import (
+    find_checkpoint,
+    load_checkpoint,
+    load_state,
+    read_header,
+    save_checkpoint,
+    save_state,
+)
 from reprkit.training.devices import autocast, choose_device
 from reprkit.training.dgr import DummyGradientNorm
 
@@ -42,7 +49,7 @@ logger = logging.getLogger(__name__)
 _CHECK_EVERY = 25  # steps between looks at the loss, so that a GPU is not made to wait at each
 
 
-class TrainingFailed(RuntimeError):
+class TrainingFailed(Failed):
     """The loss became NaN or infinite; the last sound state is kept."""
 
 
@@ -91,6 +98,8 @@ def train(
     progress: bool = True,
 ) -> Path:
     """Train one encoder and return its run folder; a folder that was interrupted is continued.
+
+    The test split is not touched: `test` scores a finished folder.
 
     Args:
         recipe: a Recipe, or the path of a recipe file.
@@ -176,14 +185,18 @@ class Trainer:
 
     def run(self, stop: StopFlag) -> None:
         """Train to the end, or until `stop` is set."""
-        if (self.folder / "test_scores.json").is_file():
+        if (self.folder / "training.json").is_file():
             self._check_same_run()
             return
         self._open()
         with self._bar() as bar:
             while self.at.epoch < self.config.epochs:
                 self._epoch(bar, stop)
-            self._test()
+        best = read_header(self.folder / "best.safetensors")
+        write_json(
+            self.folder / "training.json",
+            {"epochs": self.at.epoch, "best_epoch": best["epoch"], "best_val_score": best["val_score"]},
+        )
 
     def _epoch(self, bar: tqdm, stop: StopFlag) -> None:
         order = epoch_order(self.rows["train"], self.job.seed, self.at.epoch)
@@ -270,35 +283,6 @@ class Trainer:
                 "%s seed %d%s: epoch %d/%d, val %s", self.job.method, self.job.seed,
                 f" {self.job.task}" if self.job.task else "", at.epoch, self.config.epochs, text,
             )  # fmt: skip
-
-    def _test(self) -> None:
-        """Score the chosen checkpoint on the test split, once."""
-        which = self.job.recipe.embed.checkpoint
-        model, meta = load_checkpoint(self.folder / f"{which}.safetensors")
-        losses, scores = evaluate(model.to(self.device), self.source, self.rows["test"], "float32")
-        counts = {
-            task.name: int(task.valid(self.dataset.targets[task.name][self.rows["test"]]).sum())
-            for task in self.dataset.tasks
-        }
-        write_json(
-            self.folder / "test_scores.json",
-            {
-                "method": self.job.method,
-                "seed": self.job.seed,
-                "checkpoint": which,
-                "epoch": meta["epoch"],
-                "val_score": meta["val_score"],
-                "tasks": {
-                    task.name: {
-                        "metric": task.metric,
-                        "score": None if np.isnan(scores[task.name]) else scores[task.name],
-                        "loss": losses[task.name],
-                        "n": counts[task.name],
-                    }
-                    for task in self.dataset.tasks
-                },
-            },
-        )
 
     def _open(self) -> None:
         """Start a folder, or take up where it was left."""
@@ -409,6 +393,35 @@ class Trainer:
             dynamic_ncols=True,
             disable=None if self.show else True,
         )
+
+
+def test(folder: str | Path, dataset: ImageDataset, which: str = "best", device: str = "auto") -> Path:
+    """Score a finished encoder's own heads on the test split; writes and returns `test_scores.json`.
+
+    Args:
+        folder: a run folder that `train` finished.
+        dataset: the data set it was trained on.
+        which: best or last checkpoint.
+        device: auto, or a torch device name.
+    """
+    out = Path(folder) / "test_scores.json"
+    model, meta = load_checkpoint(find_checkpoint(folder, which))
+    dataset = dataset.with_tasks([record["name"] for record in meta["tasks"]])
+    place = choose_device(device)
+    rows = dataset.rows("test")
+    losses, scores = evaluate(model.to(place), BatchSource(dataset, place), rows)
+    tasks = {
+        task.name: {
+            "metric": task.metric,
+            "score": None if np.isnan(scores[task.name]) else scores[task.name],
+            "loss": losses[task.name],
+            "n": int(task.valid(dataset.targets[task.name][rows]).sum()),
+        }
+        for task in dataset.tasks
+    }
+    keep = {name: meta[name] for name in ("method", "seed", "epoch", "val_score")}
+    write_json(out, {**keep, "checkpoint": which, "tasks": tasks})
+    return out
 
 
 @torch.no_grad()

@@ -1,0 +1,299 @@
+"""The command line: `reprkit COMMAND ...`, the same as `python -m reprkit COMMAND ...`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+from reprkit import __version__
+from reprkit.errors import InputError
+from reprkit.exits import OneLineParser, exit_code
+
+_EPILOG = """\
+start here:
+  reprkit demo                                     five minutes on two cores, then open the report it names
+  reprkit run training/digits.yaml                 a recipe: methods x seeds, resumable
+  reprkit run training/utkface_small.yaml --data FOLDER
+  python -m reprkit.probe runs/demo/runs/vanilla/seed0
+  reprkit inspect FILE                             what is in a checkpoint, an embeddings file or a run folder
+
+exit codes: 0 done, 1 failed, 2 wrong use or input, 130 interrupted (the same command continues)
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parser = _parser()
+    try:
+        arguments, overrides = parser.parse_known_args(argv)
+        if overrides and not arguments.takes_overrides:
+            parser.error(f"unrecognized arguments: {' '.join(overrides)}")
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    arguments.overrides = overrides
+    return exit_code(lambda: arguments.command(arguments))
+
+
+def _parser() -> OneLineParser:
+    parser = OneLineParser(
+        prog="reprkit",
+        description="Train shared encoders for several tasks, with and without DGR, freeze them, and measure how "
+        "good and how universal their representations are.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"reprkit {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, action: Callable[[argparse.Namespace], None], text: str, **more: Any) -> Any:
+        sub = commands.add_parser(
+            name, help=text.split(". ")[0].replace("%", "%%"), description=fill(text, 100), allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter, **more
+        )  # fmt: skip
+        sub.set_defaults(command=action, takes_overrides="overrides" in more.get("epilog", ""))
+        return sub
+
+    demo = command(
+        "demo",
+        _demo,
+        "The whole way on the embedded digits: train Single, Vanilla and Vanilla+DGR with 2 seeds, embed, probe, "
+        "measure, report. Needs no download.",
+        epilog=_recipe_help(),
+    )
+    demo.add_argument("--out", default="runs/demo", help="folder of the run (default: %(default)s)")
+
+    run = command(
+        "run",
+        _run,
+        "Run a recipe: train, test, embed, probe, measure and report every method x seed. Finished pieces are "
+        "skipped, so the same command continues a run that was stopped or killed.",
+        epilog=_recipe_help(),
+    )
+    run.add_argument("recipe", help="recipe file, such as training/digits.yaml")
+    run.add_argument("--data", help="root of the data set (folder, tar or CSV), instead of the recipe's data.root")
+    run.add_argument("--out", help="folder of the run (default: runs/<recipe name>)")
+    run.add_argument("--shard", default="1/1", metavar="I/N", help="do the I-th of N parts (for several machines)")
+    run.add_argument("--print_config", action="store_true", help="print the recipe with all its fields and stop")
+
+    train = command(
+        "train",
+        _train,
+        "Train one encoder of a recipe in one run folder. Killed and started again, it continues to the same bits.",
+        epilog=_recipe_help(),
+    )
+    train.add_argument("recipe", nargs="?", help="recipe file; without one, the defaults (digits)")
+    train.add_argument("--config", help="the same as RECIPE")
+    train.add_argument("--method", help="such as vanilla+dgr (default: the recipe's only one)")
+    train.add_argument("--seed", type=int, help="default: the recipe's first")
+    train.add_argument("--task", default="", help="the task of a `single` encoder")
+    train.add_argument("--data", help="root of the data set")
+    train.add_argument("--out", help="run folder (default: runs/<recipe>/<method>/seed<seed>)")
+    train.add_argument("--print_config", action="store_true", help="print the recipe with all its fields and stop")
+
+    embed = command(
+        "embed",
+        _embed,
+        "Dump the frozen embeddings of a checkpoint to HDF5. Interrupted, the same command continues.",
+    )
+    embed.add_argument("checkpoint", help="a .safetensors checkpoint or a run folder")
+    embed.add_argument("--out", help="file to write (default: embeddings.h5 beside the checkpoint)")
+    embed.add_argument("--data", help="root of the data set, where it has moved")
+    embed.add_argument("--which", choices=["best", "last"], default="best", help="checkpoint of a run folder")
+    embed.add_argument("--dtype", choices=["float32", "float16"], default="float32", help="number type on disk")
+    embed.add_argument("--precision", choices=["float32", "bf16"], default="float32", help="of the forward pass")
+    embed.add_argument("--batch_size", type=int, default=256, help="images a forward pass (default: %(default)s)")
+    embed.add_argument("--device", default="auto", help="auto (cuda, mps, cpu) or a torch device")
+
+    universality = command(
+        "universality",
+        _universality,
+        "Measure how universal frozen embeddings are: the gap between fresh random predictors and the optimal one, "
+        "raw (the paper's U) and relative, with 95% intervals.",
+    )
+    universality.add_argument("embeddings", nargs="+", help=".h5 or .npz files")
+    universality.add_argument("--tasks", nargs="+", help="default: those the encoder was trained for")
+    universality.add_argument("--heads", nargs="+", choices=["linear", "mlp"], default=["linear"])
+    universality.add_argument("--num_dummies", type=int, default=64, help="random predictors (default: %(default)s)")
+    universality.add_argument("--init", choices=["gaussian", "paper"], default="gaussian")
+    universality.add_argument("--out", help="CSV to write as well")
+
+    tsne = command("tsne", _tsne, "Draw t-SNE maps of embeddings files on the same samples.")
+    tsne.add_argument("embeddings", nargs="+", help=".h5 or .npz files")
+    tsne.add_argument("--out", default="tsne", help="folder for tsne.csv, tsne_quality.csv and the figure")
+    tsne.add_argument("--samples", type=int, default=1000, help="test samples on a map (default: %(default)s)")
+    tsne.add_argument("--perplexity", type=float, default=30.0, help="default: %(default)s")
+
+    report = command("report", _report, "Draw the figures and write report.html again from the tables of a run.")
+    report.add_argument("folder", help="folder of `reprkit run`")
+
+    inspect = command("inspect", _inspect, "Say what a file is: checkpoint, embeddings, recipe or run folder.")
+    inspect.add_argument("file")
+    inspect.add_argument("--verify", action="store_true", help="read an embeddings file whole and check its sums")
+
+    command("doctor", _doctor, "Check the installation and name what is wrong and how to mend it.")
+    return parser
+
+
+def _recipe_help() -> str:
+    """The dotted overrides with their defaults, for --help."""
+    from dataclasses import fields, is_dataclass
+
+    from reprkit.recipe import Recipe
+
+    lines = ["overrides of recipe fields (any of them, as --field value; lists as '[a, b]'):"]
+    recipe = Recipe()
+    for item in fields(recipe):
+        value = getattr(recipe, item.name)
+        if not is_dataclass(value):
+            lines.append(f"  --{item.name} {_shown(value)}")
+            continue
+        lines += [f"  --{item.name}.{f.name} {_shown(getattr(value, f.name))}" for f in fields(value)]
+    return "\n".join([*lines, "what each field means: `reprkit.recipe`, or training/README.md"])
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from reprkit.config import parse_recipe
+    from reprkit.run import DEMO, run
+
+    recipe = parse_recipe(DEMO.to_json(), args.overrides) if args.overrides else DEMO
+    _announce(run(recipe, args.out))
+
+
+def _run(args: argparse.Namespace) -> None:
+    from reprkit.config import load_recipe
+    from reprkit.run import parse_shard, run
+
+    recipe = load_recipe(args.recipe, args.overrides)
+    if args.print_config:
+        _print_recipe(recipe)
+        return
+    _announce(run(recipe, args.out, data=args.data, shard=parse_shard(args.shard)))
+
+
+def _announce(result: Path) -> None:
+    if result.suffix == ".html":
+        print(f"report: {result}")
+        print(f"tables and figures: {result.parent}")
+    else:
+        print(f"waiting for other shards: {result}")
+
+
+def _train(args: argparse.Namespace) -> None:
+    from reprkit.config import load_recipe
+    from reprkit.training import test, train
+
+    if args.recipe and args.config:
+        raise InputError("name the recipe once: as RECIPE or with --config")
+    recipe = load_recipe(args.recipe or args.config, args.overrides)
+    if args.data:
+        recipe = replace(recipe, data=replace(recipe.data, root=args.data))
+    if args.print_config:
+        _print_recipe(recipe)
+        return
+    from reprkit.data import load_dataset
+
+    dataset = load_dataset(recipe.data)
+    print(dataset.summary(), file=sys.stderr)
+    folder = train(recipe, args.out, method=args.method, seed=args.seed, task=args.task, dataset=dataset)
+    scores = json.loads(test(folder, dataset, recipe.embed.checkpoint, recipe.train.device).read_text())
+    for name, task in scores["tasks"].items():
+        print(f"test {name}: {task['metric']} {task['score']:.4f} (n = {task['n']})")
+    print(f"run folder: {folder}")
+
+
+def _print_recipe(recipe: Any) -> None:
+    import yaml
+
+    print(yaml.safe_dump(recipe.to_json(), sort_keys=False, width=100), end="")
+
+
+def _embed(args: argparse.Namespace) -> None:
+    from reprkit.recipe import EmbedConfig
+    from reprkit.training import embed
+
+    if args.batch_size < 1:
+        raise InputError("--batch_size must be at least 1")
+    config = EmbedConfig(args.which, args.batch_size, args.dtype, args.precision)
+    print(embed(args.checkpoint, args.out, data=args.data, config=config, device=args.device))
+
+
+def _universality(args: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from reprkit.analysis.universality import universality
+    from reprkit.embeddings import Embeddings
+    from reprkit.recipe import UniversalityConfig
+    from reprkit.run import write_frame
+
+    if args.num_dummies < 2:
+        raise InputError("--num_dummies must be at least 2: an interval needs a spread")
+    config = UniversalityConfig(num_dummies=args.num_dummies, heads=tuple(args.heads), init=args.init)
+    frames = []
+    for path in args.embeddings:
+        with Embeddings(path) as embeddings:
+            frames.append(universality(embeddings, tasks=args.tasks, config=config))
+    frame = pd.concat(frames, ignore_index=True)
+    shown = ["encoder", "seed", "task", "head", "status", "U_rel", "U_rel_low", "U_rel_high", "U_rel_tau", "gap", "U",
+             "L_star", "L_dummy", "H_y", "rms", "effective_rank"]  # fmt: skip
+    print(frame[shown].to_string(index=False, float_format="%.4g"))
+    if args.out:
+        write_frame(frame, Path(args.out))
+
+
+def _tsne(args: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from reprkit.analysis.figures import tsne_figure
+    from reprkit.analysis.style import save
+    from reprkit.analysis.tsne import tsne_with_quality
+    from reprkit.embeddings import Embeddings
+    from reprkit.recipe import TsneConfig
+    from reprkit.run import write_frame
+
+    config = TsneConfig(samples=args.samples, perplexity=args.perplexity)
+    maps, qualities = [], []
+    for path in args.embeddings:
+        with Embeddings(path) as embeddings:
+            frame, quality = tsne_with_quality(embeddings, config=config)
+            maps.append(frame)
+            qualities.append(quality)
+    out = Path(args.out)
+    frame, quality = pd.concat(maps, ignore_index=True), pd.concat(qualities, ignore_index=True)
+    write_frame(frame, out / "tsne.csv")
+    write_frame(quality, out / "tsne_quality.csv")
+    save(tsne_figure(frame, quality), out / "tsne")
+    print(quality.to_string(index=False, float_format="%.4g"))
+    print(f"figure: {out / 'tsne.png'}")
+
+
+def _report(args: argparse.Namespace) -> None:
+    from reprkit.analysis.report import write_report
+
+    _announce(write_report(Path(args.folder)))
+
+
+def _inspect(args: argparse.Namespace) -> None:
+    from reprkit.inspection import describe_path
+
+    print(describe_path(Path(args.file), verify=args.verify))
+
+
+def _doctor(args: argparse.Namespace) -> None:
+    from reprkit.inspection import doctor
+
+    doctor()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""Exit codes: 0 done, 1 failed, 2 wrong use or input, 130 interrupted and resumable."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from reprkit.errors import Failed, InputError
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and exit with 2."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def exit_code(command: Callable[[], None]) -> int:
+    """Run a command; turn what it raises into one clear line on stderr and an exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("reprkit").setLevel(logging.INFO)
+    try:
+        command()
+    except InputError as error:
+        return _say(error, 2)
+    except KeyboardInterrupt as error:
+        return _say(error if str(error) else "interrupted; the same command continues", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader, such as `head`, has gone
+        return 0
+    except (Failed, OSError) as error:
+        return _say(error, 1)
+    except MemoryError:
+        return _say("out of memory; lower the batch size or the number of rows", 1)
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _say(message: object, code: int) -> int:
+    text = " ".join(str(message).split())
+    print(text if code == 130 else f"error: {text}", file=sys.stderr)
+    return code

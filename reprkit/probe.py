@@ -1,0 +1,106 @@
+"""`python -m reprkit.probe CHECKPOINT_OR_EMBEDDINGS`: how good are these frozen representations?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reprkit.errors import InputError
+from reprkit.exits import OneLineParser, exit_code
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_CHECKPOINTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = OneLineParser(
+        prog="python -m reprkit.probe",
+        description="Fit kNN, linear, SVM and decision-tree probes on frozen embeddings and score them on the test "
+        "split with 95% intervals. Hyperparameters are chosen on the validation split only.",
+        epilog="sources: embeddings of reprkit (.h5), arrays made elsewhere (.npz with z, y_<task>, optional ids and "
+        "split), a checkpoint (.safetensors) or a run folder, which is embedded first.",
+    )
+    parser.add_argument("sources", nargs="+", metavar="CHECKPOINT_OR_EMBEDDINGS")
+    parser.add_argument("--data", help="root of the data set, for a checkpoint whose data has moved")
+    parser.add_argument("--probes", nargs="+", default=["knn", "linear", "svm", "tree"],
+                        help="any of knn linear svm_linear svm_rbf tree; svm means both (default: all)")  # fmt: skip
+    parser.add_argument("--tasks", nargs="+", help="default: the tasks the encoder was trained for")
+    parser.add_argument("--bootstrap", type=int, default=1000, help="resamples for intervals (default: %(default)s)")
+    parser.add_argument("--out", help="CSV to write as well; predictions go to a folder beside it")
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return exit_code(lambda: _probe(args.sources, args.data, args.probes, args.tasks, args.bootstrap, args.out))
+
+
+def _probe(
+    sources: list[str], data: str | None, probes: list[str], tasks: list[str] | None, bootstrap: int, out: str | None
+) -> None:
+    import pandas as pd
+
+    from reprkit.analysis.probes import probe_with_predictions
+    from reprkit.embeddings import Embeddings
+    from reprkit.files import slug
+    from reprkit.recipe import ProbeConfig
+    from reprkit.run import write_frame
+
+    config = ProbeConfig(probes=tuple(probes), bootstrap=bootstrap)
+    frames = []
+    for source in sources:
+        with Embeddings(embeddings_of(Path(source), data)) as embeddings:
+            result = probe_with_predictions(embeddings, tasks=tasks, config=config)
+            frames.append(result.frame)
+            if out:
+                home = Path(out).with_suffix("").with_name(Path(out).stem + "_predictions")
+                for task, predictions in result.predictions.items():
+                    name = f"{slug(embeddings.label)}_seed{embeddings.seed}__{slug(task)}.csv"
+                    write_frame(predictions, home / name)
+    frame = pd.concat(frames, ignore_index=True)
+    if out:
+        write_frame(frame, Path(out))
+    print(table(frame))
+
+
+def embeddings_of(source: Path, data: str | None = None) -> Path:
+    """The embeddings file that `source` means; a checkpoint or run folder is embedded first.
+
+    A run folder's own `embeddings.h5` is used as it is; a bare checkpoint is embedded beside itself.
+    """
+    if source.is_dir():
+        if (source / "embeddings.h5").is_file():
+            return source / "embeddings.h5"
+        from reprkit.training import embed
+
+        return embed(source, data=data)
+    if not source.is_file():
+        raise InputError(f"{source}: no such file; give a checkpoint, a run folder or an embeddings file")
+    if source.suffix in _CHECKPOINTS:
+        from reprkit.training import embed
+
+        return embed(source, source.with_suffix(".embeddings.h5"), data=data)
+    return source
+
+
+def table(frame: pd.DataFrame) -> str:
+    """Headline scores of a probe table as text: one row per encoder and task, one column per probe."""
+    head = frame[frame.metric.isin(["accuracy", "r2"])].copy()
+    if head.empty:
+        return frame.to_string(index=False)
+    head["score"] = [f"{v:.3f} [{a:.3f}, {b:.3f}]" for v, a, b in zip(head.value, head.low, head.high, strict=True)]
+    order = list(dict.fromkeys(head.probe))
+    wide = head.pivot_table(index=["encoder", "seed", "task", "metric"], columns="probe", values="score",
+                            aggfunc="first", sort=False)  # fmt: skip
+    text = wide[order].reset_index().to_string(index=False)
+    odd = frame[(frame.status != "ok")].drop_duplicates(["encoder", "seed", "task", "probe"])
+    notes = [f"note: {r.encoder} {r.task} {r.probe}: {r.status}" for r in odd.itertuples()]
+    return "\n".join([text, *notes])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

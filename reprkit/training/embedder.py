@@ -1,0 +1,160 @@
+"""Dumping frozen embeddings: a checkpoint and a data set in, one HDF5 file out."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from reprkit.config import parse_recipe
+from reprkit.data import SPLITS, load_dataset
+from reprkit.data.base import ImageDataset
+from reprkit.embeddings import EmbeddingsWriter, SplitRows, fingerprint_tensors
+from reprkit.environment import versions
+from reprkit.errors import InputError
+from reprkit.recipe import EmbedConfig
+from reprkit.training.batches import BatchSource
+from reprkit.training.checkpoint import find_checkpoint, load_checkpoint
+from reprkit.training.devices import autocast, choose_device
+
+logger = logging.getLogger(__name__)
+
+
+def embed(
+    checkpoint: str | Path,
+    out: str | Path | None = None,
+    *,
+    data: str | Path | None = None,
+    config: EmbedConfig | None = None,
+    dataset: ImageDataset | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> Path:
+    """Write the frozen representation of every image, its targets and the model's own logits to an HDF5 file.
+
+    The encoder runs in eval mode on images without augmentation; no buffer may move. An interrupted dump is
+    continued from its `.partial` file and ends with the same bytes.
+
+    Args:
+        checkpoint: a checkpoint file, or a run folder (`config.checkpoint` picks best or last).
+        out: the file to write; None means `embeddings.h5` beside the checkpoint.
+        data: root of the data set, where it is not the one the checkpoint was trained from.
+        config: batch size, precision and number type on disk; None means the recipe's.
+        dataset: the data set, where it is loaded already.
+        device: auto, or a torch device name.
+        progress: show a bar with the time left (never when the output is not a terminal).
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        InputError: unreadable checkpoint or data, or representations that are not finite.
+    """
+    file = find_checkpoint(checkpoint, config.checkpoint if config else "best")
+    model, meta = load_checkpoint(file)
+    recipe = parse_recipe(meta["recipe"], source=str(file))
+    config = config or recipe.embed
+    if dataset is None:
+        wanted = replace(recipe.data, root=str(data)) if data is not None else recipe.data
+        dataset = load_dataset(wanted)
+    trained = [record["name"] for record in meta["tasks"]]
+    _check_data(file, meta, dataset)
+    place = choose_device(device)
+    source = BatchSource(dataset, place, channels_last=config.precision == "bf16")
+    rows = {split: dataset.rows(split) for split in SPLITS if len(dataset.rows(split))}
+    target = Path(out) if out is not None else file.parent / "embeddings.h5"
+    fingerprint = fingerprint_tensors(model.state_dict())
+    model.to(place)
+    writer = EmbeddingsWriter(
+        target,
+        splits={
+            split: SplitRows(dataset.ids[r], {t.name: dataset.targets[t.name][r] for t in dataset.tasks})
+            for split, r in rows.items()
+        },
+        tasks=list(dataset.tasks),
+        dim=model.dim,
+        logits={record["name"]: record["num_outputs"] for record in meta["tasks"]},
+        meta={
+            "label": meta["method"],
+            "seed": meta["seed"],
+            "trained_tasks": trained,
+            "config": meta["recipe"],
+            "fingerprints": {
+                "checkpoint": fingerprint,
+                "dataset": dataset.fingerprint,
+                "split": dataset.split_fingerprint,
+                "transform": dataset.transform_fingerprint,
+            },
+            "provenance": {
+                "dataset": dataset.name,
+                "split_rule": dataset.split_rule,
+                "epoch": meta["epoch"],
+                "step": meta["step"],
+                "val_score": meta["val_score"],
+                "trained_on": meta["fingerprints"],
+                "eval_mode": True,
+                "layer": "encoder output",
+                "precision": config.precision,
+                "device": place.type,
+                "versions": versions(),
+            },
+        },
+        dtype=config.dtype,
+    )
+    before = _buffers(model)
+    total = sum(len(r) for r in rows.values())
+    done = {split: writer.rows_done(split) for split in rows}
+    with tqdm(
+        total=total, initial=sum(done.values()), desc=f"embed {meta['method']} seed {meta['seed']}", unit="image",
+        leave=False, dynamic_ncols=True, disable=None if progress else True,
+    ) as bar:  # fmt: skip
+        for split, r in rows.items():
+            # Batches start at multiples of the batch size even after a resume: a row's sums, and so its last
+            # bits, may depend on the size of the batch it is computed in.
+            for start in range(0, len(r), config.batch_size):
+                stop = min(start + config.batch_size, len(r))
+                if stop <= done[split]:
+                    continue
+                z, logits = _encode(model, source, r[start:stop], config.precision)
+                skip = max(done[split] - start, 0)
+                writer.append(split, z[skip:], {name: value[skip:] for name, value in logits.items()})
+                bar.update(stop - start - skip)
+    if any(not torch.equal(old, new) for old, new in zip(before, _buffers(model), strict=True)):
+        raise RuntimeError(f"{file}: a buffer of the encoder moved while embedding; it is not frozen")
+    return writer.finish()
+
+
+@torch.inference_mode()
+def _encode(
+    model: Any, source: BatchSource, rows: np.ndarray, precision: str
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Representation [B, D] and own logits of some rows, float32 on the CPU."""
+    model.eval()
+    images = source.batch(rows).images
+    with autocast(source.device, precision):
+        z: Tensor = model.encode(images)
+        logits = {name: head(z) for name, head in model.heads.items()}
+    return z.float().cpu().numpy(), {name: value.float().cpu().numpy() for name, value in logits.items()}
+
+
+def _buffers(model: nn.Module) -> list[Tensor]:
+    return [buffer.detach().clone().cpu() for buffer in model.buffers()]
+
+
+def _check_data(file: Path, meta: dict[str, Any], dataset: ImageDataset) -> None:
+    shape = list(dataset.image_shape)
+    if shape != meta["image_shape"]:
+        raise InputError(f"{file}: was trained on images {meta['image_shape']}, {dataset.name} gives {shape}")
+    there = {task.name for task in dataset.tasks}
+    missing = [record["name"] for record in meta["tasks"] if record["name"] not in there]
+    if missing:
+        raise InputError(f"{file}: was trained for '{missing[0]}', which {dataset.name} does not have now")
+    now = {"dataset": dataset.fingerprint, "split": dataset.split_fingerprint}
+    if any(meta["fingerprints"][key] != value for key, value in now.items()):
+        logger.warning("%s was trained on other data or another split than is embedded now: test rows may be known to it", file)
