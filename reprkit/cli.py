@@ -191,7 +191,7 @@ def _announce(result: Path) -> None:
 
 def _train(args: argparse.Namespace) -> None:
     from reprkit.config import load_recipe
-    from reprkit.training import test, train
+    from reprkit.training import score_test_split, train
 
     if args.recipe and args.config:
         raise InputError("name the recipe once: as RECIPE or with --config")
@@ -206,7 +206,7 @@ def _train(args: argparse.Namespace) -> None:
     dataset = load_dataset(recipe.data)
     print(dataset.summary(), file=sys.stderr)
     folder = train(recipe, args.out, method=args.method, seed=args.seed, task=args.task, dataset=dataset)
-    scores = json.loads(test(folder, dataset, recipe.embed.checkpoint, recipe.train.device).read_text())
+    scores = json.loads(score_test_split(folder, dataset, recipe.embed.checkpoint, recipe.train.device).read_text())
     for name, task in scores["tasks"].items():
         print(f"test {name}: {task['metric']} {task['score']:.4f} (n = {task['n']})")
     print(f"run folder: {folder}")

@@ -94,9 +94,9 @@ def doctor() -> None:
 
         torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
     except (RuntimeError, ImportError, AttributeError) as error:
+        both = f"torchvision {record['packages']['torchvision']} and torch {record['packages']['torch']}"
         raise Failed(
-            f"torchvision {record['packages']['torchvision']} does not fit torch {record['packages']['torch']} ({error}); "
-            "mend with one call: pip install --force-reinstall torch torchvision"
+            f"{both} do not fit together ({error}); mend with one call: pip install --force-reinstall torch torchvision"
         ) from None
     try:
         import openTSNE  # noqa: F401

@@ -163,7 +163,9 @@ def select(every: list[Piece], folder: Path) -> list[Piece]:
     ]
     table = pd.DataFrame(rows).groupby(["method", "point"], sort=False).val_score.mean().reset_index()
     best = table.groupby("method", sort=False).val_score.transform("max")
-    table["chosen"] = (table.val_score == best) & ~table.assign(hit=table.val_score == best).duplicated(["method", "hit"])
+    table["chosen"] = (table.val_score == best) & ~table.assign(hit=table.val_score == best).duplicated(
+        ["method", "hit"]
+    )
     write_frame(table, folder / "selection.csv")
     winners = set(table[table.chosen].set_index(["method", "point"]).index)
     chosen = [piece for piece in every if (piece.method, piece.point.name) in winners]
@@ -189,7 +191,7 @@ def measure(piece: Piece, dataset: ImageDataset, progress: bool = True) -> None:
     from reprkit.analysis.tsne import tsne_with_quality
     from reprkit.analysis.universality import universality
     from reprkit.embeddings import Embeddings
-    from reprkit.training import embed, test
+    from reprkit.training import embed, score_test_split
     from reprkit.training.checkpoint import find_checkpoint
 
     recipe, folder = piece.point.recipe, piece.folder
@@ -198,7 +200,7 @@ def measure(piece: Piece, dataset: ImageDataset, progress: bool = True) -> None:
     trained = json.loads((folder / "training.json").read_text())
     source = {"training": trained, "identity": json.loads((folder / "identity.json").read_text())}
     stages.do("test", {**source, "checkpoint": checkpoint.name}, ["test_scores.json"],
-              lambda: test(folder, dataset, recipe.embed.checkpoint, recipe.train.device))  # fmt: skip
+              lambda: score_test_split(folder, dataset, recipe.embed.checkpoint, recipe.train.device))  # fmt: skip
     stages.do("embed", {**source, "embed": asdict(recipe.embed)}, ["embeddings.h5"],
               lambda: embed(checkpoint, folder / "embeddings.h5", config=recipe.embed, dataset=dataset,
                             device=recipe.train.device, progress=progress))  # fmt: skip
@@ -288,5 +290,3 @@ def _finished(piece: Piece) -> bool:
 
 def _bar(total: int, unit: str, progress: bool) -> tqdm:
     return tqdm(total=total, unit=f" {unit}", desc=unit, dynamic_ncols=True, disable=None if progress else True)
-
-

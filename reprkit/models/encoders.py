@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from reprkit.errors import InputError
@@ -25,7 +27,7 @@ class ConvNet(nn.Module):
                     nn.BatchNorm2d(b),
                     nn.ReLU(inplace=True),
                 )
-                for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False))
+                for i, (a, b) in enumerate(pairwise(sizes))
             )
         )
         self.dim = sizes[-1]

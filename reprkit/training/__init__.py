@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_HOMES = {"DummyGradientNorm": "dgr", "embed": "embedder", "test": "trainer", "train": "trainer"}
+_HOMES = {"DummyGradientNorm": "dgr", "embed": "embedder", "score_test_split": "evaluation", "train": "trainer"}
 __all__ = sorted(_HOMES)
 
 

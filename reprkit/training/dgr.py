@@ -190,8 +190,9 @@ def _fresh(head: nn.Module, activation: str) -> nn.Module:
         return fresh.to(like.device, like.dtype)
     fresh = copy.deepcopy(head)
     for module in fresh.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
         elif any(True for _ in module.parameters(recurse=False)):
             raise TypeError(f"{type(module).__name__} in a head has no reset_parameters(): it cannot be made a dummy")
     return fresh

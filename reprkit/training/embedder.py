@@ -157,4 +157,6 @@ def _check_data(file: Path, meta: dict[str, Any], dataset: ImageDataset) -> None
         raise InputError(f"{file}: was trained for '{missing[0]}', which {dataset.name} does not have now")
     now = {"dataset": dataset.fingerprint, "split": dataset.split_fingerprint}
     if any(meta["fingerprints"][key] != value for key, value in now.items()):
-        logger.warning("%s was trained on other data or another split than is embedded now: test rows may be known to it", file)
+        logger.warning(
+            "%s was trained on other data or another split than is embedded now: test rows may be known to it", file
+        )

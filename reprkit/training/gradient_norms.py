@@ -72,7 +72,7 @@ def _stacked_linear(z: Tensor, layers: Sequence[nn.Linear]) -> Tensor:
     """Outputs [M, B, H] of M linear layers on the same z, in one matrix product."""
     weight = torch.cat([layer.weight for layer in layers]).to(z.dtype)
     bias = torch.cat([layer.bias for layer in layers]).to(z.dtype)
-    return torch.addmm(bias, z, weight.T).unflatten(1, (len(layers), -1)).transpose(0, 1)
+    return torch.addmm(bias, z, weight.T).view(len(z), len(layers), -1).transpose(0, 1)
 
 
 def _layer_norm2(delta: Tensor, inputs: Tensor, gram: Tensor | None) -> Tensor:

@@ -31,11 +31,9 @@ from reprkit.files import write_json
 from reprkit.interrupts import StopFlag, stop_flag
 from reprkit.models import build_model, load_encoder_weights
 from reprkit.models.split import Split
-from reprkit.recipe import Recipe, split_method
+from reprkit.recipe import Recipe
 from reprkit.training.batches import Batch, BatchSource, epoch_order
 from reprkit.training.checkpoint import (
-    find_checkpoint,
-    load_checkpoint,
     load_state,
     read_header,
     save_checkpoint,
@@ -43,6 +41,8 @@ from reprkit.training.checkpoint import (
 )
 from reprkit.training.devices import autocast, choose_device
 from reprkit.training.dgr import DummyGradientNorm
+from reprkit.training.evaluation import evaluate
+from reprkit.training.job import Job, differences, fingerprints
 
 logger = logging.getLogger(__name__)
 
@@ -51,40 +51,6 @@ _CHECK_EVERY = 25  # steps between looks at the loss, so that a GPU is not made 
 
 class TrainingFailed(Failed):
     """The loss became NaN or infinite; the last sound state is kept."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One encoder to train.
-
-    Attributes:
-        recipe: settings.
-        method: such as `vanilla+dgr`.
-        seed: of the weights, the order of samples and the dummies.
-        task: the one task of a `single` encoder; empty for the others.
-    """
-
-    recipe: Recipe
-    method: str
-    seed: int
-    task: str = ""
-
-    def __post_init__(self) -> None:
-        base, _ = split_method(self.method)
-        if base == "single" and not self.task:
-            raise InputError("method 'single' trains one encoder a task: name it with --task")
-        if base != "single" and self.task:
-            raise InputError(f"method '{self.method}' learns all tasks at once: leave --task out, or use single")
-
-    def identity(self) -> dict[str, Any]:
-        """All that decides the trained bits, as JSON types; a folder continues only a run of equal identity."""
-        plain = self.recipe.to_json()
-        keep = {"data": {**plain["data"], "root": None}, "model": plain["model"], "train": {**plain["train"]}}
-        for machine_only in ("save_every", "device"):
-            keep["train"].pop(machine_only)
-        if self.method.endswith("+dgr"):
-            keep["dgr"] = plain["dgr"]
-        return {**keep, "method": self.method, "seed": self.seed, "task": self.task}
 
 
 def train(
@@ -99,7 +65,7 @@ def train(
 ) -> Path:
     """Train one encoder and return its run folder; a folder that was interrupted is continued.
 
-    The test split is not touched: `test` scores a finished folder.
+    The test split is not touched: `score_test_split` scores a finished folder.
 
     Args:
         recipe: a Recipe, or the path of a recipe file.
@@ -167,7 +133,7 @@ class Trainer:
             load_encoder_weights(self.model.encoder, job.recipe.model.weights)
         self.penalty = self._build_penalty()
         if config.precision == "bf16":
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.model.to(memory_format=torch.channels_last)
         self.model.to(self.device)
         self.optimizer = _optimizer(self.model, job.recipe)
         total = config.epochs * self.steps
@@ -240,7 +206,7 @@ class Trainer:
             penalty = self.penalty(z, batch.targets)
             total = total + self.job.recipe.dgr.weight * penalty
             terms["penalty"] = penalty.detach()
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.scheduler.step()
         return terms
@@ -279,10 +245,7 @@ class Trainer:
         text = " ".join(f"{name} {score:.3f}" for name, score in scores.items())
         bar.set_postfix_str(f"val {text}")
         if bar.disable:
-            logger.info(
-                "%s seed %d%s: epoch %d/%d, val %s", self.job.method, self.job.seed,
-                f" {self.job.task}" if self.job.task else "", at.epoch, self.config.epochs, text,
-            )  # fmt: skip
+            logger.info("%s: epoch %d/%d, val %s", self.job.title, at.epoch, self.config.epochs, text)
 
     def _open(self) -> None:
         """Start a folder, or take up where it was left."""
@@ -315,21 +278,17 @@ class Trainer:
         write_json(self.folder / "identity.json", self._identity())
 
     def _identity(self) -> dict[str, Any]:
-        data = self.dataset
-        return {
-            **self.job.identity(),
-            "fingerprints": {
-                "dataset": data.fingerprint, "split": data.split_fingerprint, "transform": data.transform_fingerprint
-            },
-        }  # fmt: skip
+        return {**self.job.identity(), "fingerprints": fingerprints(self.dataset)}
 
     def _check_same_run(self) -> None:
         file = self.folder / "identity.json"
         try:
             there = json.loads(file.read_text())
         except (OSError, ValueError):
-            raise InputError(f"{self.folder}: holds a run without a readable identity.json; choose another folder") from None
-        different = sorted(_differences(there, self._identity()))
+            raise InputError(
+                f"{self.folder}: holds a run without a readable identity.json; choose another folder"
+            ) from None
+        different = list(differences(there, self._identity()))
         if different:
             raise InputError(
                 f"{self.folder}: holds a run with another {', '.join(different[:4])}; choose another --out or delete it"
@@ -337,7 +296,7 @@ class Trainer:
 
     def _save_checkpoint(self, name: str, val_score: float) -> None:
         data = self.dataset
-        meta = {
+        meta: dict[str, Any] = {
             "recipe": self.job.recipe.to_json(),
             "method": self.job.method,
             "seed": self.job.seed,
@@ -347,11 +306,8 @@ class Trainer:
             "epoch": self.at.epoch,
             "step": self.at.epoch * self.steps,
             "val_score": None if not np.isfinite(val_score) else val_score,
-            "fingerprints": {
-                "dataset": data.fingerprint, "split": data.split_fingerprint, "transform": data.transform_fingerprint
-            },
+            "fingerprints": fingerprints(data),
         }  # fmt: skip
-        meta["recipe"]["data"]["root"] = self.job.recipe.data.root
         save_checkpoint(self.folder / f"{name}.safetensors", self.model, meta)
 
     def _save_state(self) -> None:
@@ -371,9 +327,10 @@ class Trainer:
     def _check_finite(self) -> None:
         bad = [name for name, value in self.at.sums.items() if not np.isfinite(value)]
         if bad:
+            mend = f"lower train.lr (now {self.config.lr:g})" + (" or dgr.weight" if self.penalty is not None else "")
             raise TrainingFailed(
-                f"{bad[0]} became NaN or infinite in epoch {self.at.epoch + 1}; lower train.lr (now "
-                f"{self.config.lr:g}){' or dgr.weight' if self.penalty is not None else ''}. {self.folder} keeps the last sound state"
+                f"{bad[0]} became NaN or infinite in epoch {self.at.epoch + 1}; {mend}. "
+                f"{self.folder} keeps the last sound state"
             )
 
     def _log(self, record: Mapping[str, Any]) -> None:
@@ -383,70 +340,15 @@ class Trainer:
             self.at.log_bytes = handle.tell()
 
     def _bar(self) -> tqdm:
-        name = f"{self.job.method} seed {self.job.seed}" + (f" {self.job.task}" if self.job.task else "")
         return tqdm(
             total=self.config.epochs * self.steps,
             initial=self.at.epoch * self.steps + self.at.step,
-            desc=name,
+            desc=self.job.title,
             unit="step",
             leave=False,
             dynamic_ncols=True,
             disable=None if self.show else True,
         )
-
-
-def test(folder: str | Path, dataset: ImageDataset, which: str = "best", device: str = "auto") -> Path:
-    """Score a finished encoder's own heads on the test split; writes and returns `test_scores.json`.
-
-    Args:
-        folder: a run folder that `train` finished.
-        dataset: the data set it was trained on.
-        which: best or last checkpoint.
-        device: auto, or a torch device name.
-    """
-    out = Path(folder) / "test_scores.json"
-    model, meta = load_checkpoint(find_checkpoint(folder, which))
-    dataset = dataset.with_tasks([record["name"] for record in meta["tasks"]])
-    place = choose_device(device)
-    rows = dataset.rows("test")
-    losses, scores = evaluate(model.to(place), BatchSource(dataset, place), rows)
-    tasks = {
-        task.name: {
-            "metric": task.metric,
-            "score": None if np.isnan(scores[task.name]) else scores[task.name],
-            "loss": losses[task.name],
-            "n": int(task.valid(dataset.targets[task.name][rows]).sum()),
-        }
-        for task in dataset.tasks
-    }
-    keep = {name: meta[name] for name in ("method", "seed", "epoch", "val_score")}
-    write_json(out, {**keep, "checkpoint": which, "tasks": tasks})
-    return out
-
-
-@torch.no_grad()
-def evaluate(
-    model: Split, source: BatchSource, rows: np.ndarray, precision: str = "float32", batch_size: int = 256
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Mean loss and headline score of every task over `rows`, in eval mode.
-
-    Returns:
-        (losses, scores) by task name; NaN scores where no target is valid.
-    """
-    model.eval()
-    collected: dict[str, list[Tensor]] = {task.name: [] for task in source.dataset.tasks}
-    for batch in source.in_order(rows, batch_size):
-        with autocast(source.device, precision):
-            outputs = model(batch.images)
-        for name, parts in collected.items():
-            parts.append(outputs[name].float().cpu())
-    losses, scores = {}, {}
-    for task in source.dataset.tasks:
-        outputs_all = torch.cat(collected[task.name])
-        targets = source.dataset.targets[task.name][rows]
-        losses[task.name] = float(task.loss(outputs_all.double(), torch.from_numpy(targets)))
-        scores[task.name] = task.score(outputs_all.numpy(), targets)
-    return losses, scores
 
 
 def _optimizer(model: Split, recipe: Recipe) -> torch.optim.Optimizer:
@@ -455,15 +357,6 @@ def _optimizer(model: Split, recipe: Recipe) -> torch.optim.Optimizer:
         return torch.optim.SGD(model.parameters(), lr=config.lr, momentum=0.9, weight_decay=config.weight_decay)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return kind(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-
-
-def _differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key in a.keys() | b.keys():
-        x, y = a.get(key), b.get(key)
-        if isinstance(x, Mapping) and isinstance(y, Mapping):
-            yield from _differences(x, y, f"{prefix}{key}.")
-        elif x != y:
-            yield f"{prefix}{key}"
 
 
 @contextmanager
