@@ -42,6 +42,10 @@ def parse_recipe(record: dict[str, Any], overrides: Sequence[str] = (), *, sourc
     """A recipe from plain values, as `Recipe.to_json` gives them, and dotted overrides."""
     from jsonargparse import ArgumentError, ArgumentParser
 
+    unknown = [name for name in record if name not in Recipe.__dataclass_fields__]
+    if unknown:
+        known = ", ".join(Recipe.__dataclass_fields__)
+        raise InputError(f"{source}: '{unknown[0]}' is not a recipe field; the fields are {known}")
     parser = ArgumentParser(exit_on_error=False)
     add_recipe_arguments(parser)
     try:

@@ -30,7 +30,8 @@ def save_checkpoint(path: str | Path, model: Split, meta: Mapping[str, Any]) -> 
     `std`, `epoch`, `step`, `val_score` and `fingerprints`.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    header = {"format": FORMAT, "reprkit": json.dumps({"version": VERSION, **meta}, sort_keys=True)}
+    # One key only: safetensors writes several in random order, and equal runs give equal files.
+    header = {FORMAT: json.dumps({"version": VERSION, **meta}, sort_keys=True)}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata=header)
 
@@ -52,9 +53,9 @@ def read_header(path: str | Path) -> dict[str, Any]:
             f"{file}: not a safetensors file (damaged, or a pickle that could run code); "
             "give the best.safetensors of a run folder"
         ) from None
-    if header.get("format") != FORMAT:
+    if FORMAT not in header:
         raise InputError(f"{file}: weights without a reprkit header; use them as model.weights in a recipe instead")
-    meta = json.loads(header["reprkit"])
+    meta = json.loads(header[FORMAT])
     if meta["version"] > VERSION:
         raise InputError(f"{file}: written by a newer reprkit (version {meta['version']}); upgrade reprkit")
     return dict(meta)
@@ -83,7 +84,12 @@ def find_checkpoint(path: str | Path, which: str = "best") -> Path:
 
 
 def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
-    """Write the state that continues a run (tensors and JSON types only), in one step."""
+    """Write the state that continues a run, in one step.
+
+    Raises:
+        TypeError: anything but tensors and JSON types in it (a NumPy scalar, say), which could not be read back.
+    """
+    _check_plain(state, "state")
     with replacing(path) as temporary:
         torch.save(dict(state), temporary)
 
@@ -95,3 +101,14 @@ def load_state(path: str | Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):
         raise InputError(f"{path}: damaged training state; delete it to train this encoder from the start") from None
     return dict(state)
+
+
+def _check_plain(value: Any, where: str) -> None:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_plain(item, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check_plain(item, where)
+    elif not isinstance(value, torch.Tensor) and type(value) not in (str, int, float, bool, type(None)):
+        raise TypeError(f"{where}: a {type(value).__name__} does not belong in a checkpoint")

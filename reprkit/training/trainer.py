@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -138,7 +139,7 @@ class Trainer:
         self.optimizer = _optimizer(self.model, job.recipe)
         total = config.epochs * self.steps
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda i: 0.5 * (1 + np.cos(np.pi * i / total)) if config.schedule == "cosine" else 1.0
+            self.optimizer, lambda i: 0.5 * (1 + math.cos(math.pi * i / total)) if config.schedule == "cosine" else 1.0
         )
 
     def _build_penalty(self) -> DummyGradientNorm | None:
@@ -206,7 +207,7 @@ class Trainer:
             penalty = self.penalty(z, batch.targets)
             total = total + self.job.recipe.dgr.weight * penalty
             terms["penalty"] = penalty.detach()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.scheduler.step()
         return terms

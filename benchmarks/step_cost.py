@@ -1,0 +1,190 @@
+"""What DGR adds to a training step: time and peak memory beside Vanilla and beside the published way.
+
+    python benchmarks/step_cost.py [--encoders resnet18 resnet50] [--rounds 7] [--threads 2]
+
+Every round runs one step of each variant in turn; ratios are taken within a round and reported as
+median [min..max]. The peer "published" follows the released procedure: for each dummy set one more forward of
+the whole encoder and two more backwards through it, with a finite difference of the squared norm. Peak memory
+is the highest resident size during a step above that before it, measured in a fresh process a variant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable
+
+import torch
+from common import TIMING_HEADERS, interleave, markdown_table, report, rss_bytes, timing_table
+from torch import Tensor
+
+from reprkit.models import build_model
+from reprkit.recipe import ModelConfig
+from reprkit.tasks import Task
+from reprkit.training.dgr import DummyGradientNorm
+
+TASKS = (Task("age", "ordinal", 7), Task("gender", "classification", 2), Task("ethnicity", "classification", 5))
+BATCH = {"resnet18": 64, "resnet50": 32}
+WEIGHT = 0.1
+
+
+def variants(encoder: str, names: list[str] | None = None) -> dict[str, Callable[[], None]]:
+    """One training step (forward, backward, Adam) a variant, each with its own model."""
+    made: dict[str, Callable[[], None]] = {}
+    options = {
+        "vanilla": {"dummies": 0},
+        "vanilla+dgr (1 dummy)": {"dummies": 1},
+        "vanilla+dgr (3 dummies)": {"dummies": 3},
+        "vanilla+dgr, gelu (3 dummies)": {"dummies": 3, "activation": "gelu"},
+        "published (1 dummy)": {"dummies": 1, "published": True},
+        "published (3 dummies)": {"dummies": 3, "published": True},
+        "vanilla, bf16 channels_last": {"dummies": 0, "bf16": True},
+        "vanilla+dgr, bf16 channels_last (3 dummies)": {"dummies": 3, "bf16": True},
+    }
+    for name, option in options.items():
+        if names is None or name in names:
+            made[name] = _step(encoder, **option)
+    return made
+
+
+def _step(
+    encoder: str, dummies: int, published: bool = False, bf16: bool = False, activation: str = "same"
+) -> Callable[[], None]:
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(encoder), TASKS, 3).train()
+    images = torch.randn(BATCH[encoder], 3, 64, 64)
+    if bf16:
+        model.to(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=torch.channels_last)
+    targets = {task.name: torch.randint(0, task.num_outputs, (len(images),)) for task in TASKS}
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+    penalty = DummyGradientNorm(model.heads, TASKS, num_dummies=dummies, activation=activation) if dummies else None
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            z = model.encode(images)
+            outputs = {task.name: model.heads[task.name](z) for task in TASKS}
+        loss = torch.stack([task.loss(outputs[task.name].float(), targets[task.name]) for task in TASKS]).sum()
+        if penalty is not None and published:
+            _published_backward(model, penalty, images, targets, z, loss)
+        else:
+            (loss if penalty is None else loss + WEIGHT * penalty(z, targets)).backward()
+        optimizer.step()
+
+    return step
+
+
+def _published_backward(
+    model: torch.nn.Module, penalty: DummyGradientNorm, images: Tensor, targets: dict, z: Tensor, loss: Tensor
+) -> None:
+    """The pass count of the released procedure: per dummy set, one encoder forward and two encoder backwards."""
+    shared = model.shared_parameters()
+    epsilon = 1e-4
+
+    def dummy_loss(heads: torch.nn.ModuleList, z: Tensor) -> Tensor:
+        return torch.stack([t.loss(h(z), targets[t.name]) for h, t in zip(heads, TASKS, strict=True)]).sum()
+
+    extra = [torch.zeros_like(p) for p in shared]
+    for heads in penalty.sets:
+        heads.requires_grad_(True)
+        parameters = list(heads.parameters())
+        before = dummy_loss(heads, z)
+        direction = torch.autograd.grad(before, parameters, retain_graph=True)
+        g0 = torch.autograd.grad(before, shared, retain_graph=True)
+        scale = epsilon / torch.sqrt(sum((d**2).sum() for d in direction))
+        with torch.no_grad():
+            for p, d in zip(parameters, direction, strict=True):
+                p.add_(d, alpha=float(scale))
+        z2 = model.encode(images)
+        for task in TASKS:
+            model.heads[task.name](z2)
+        after = dummy_loss(heads, z2)
+        g1 = torch.autograd.grad(after, shared)
+        with torch.no_grad():
+            for p, d in zip(parameters, direction, strict=True):
+                p.sub_(d, alpha=float(scale))
+            gap = 2 * (after - before) / epsilon**2
+            for e, a, b in zip(extra, g1, g0, strict=True):
+                e.add_(gap * (a - b) / len(penalty.sets))
+    loss.backward()
+    with torch.no_grad():
+        for p, e in zip(shared, extra, strict=True):
+            p.grad.add_(e, alpha=WEIGHT)
+
+
+def peak_memory(encoder: str, name: str, threads: int) -> float:
+    """Peak resident memory of a step above that before the first one, in MB, in a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_peak, (encoder, name, threads))
+
+
+def _peak(encoder: str, name: str, threads: int) -> float:
+    torch.set_num_threads(threads)
+    step = variants(encoder, [name])[name]
+    before = rss_bytes()
+    highest, done = before, threading.Event()
+
+    def watch() -> None:
+        nonlocal highest
+        while not done.is_set():
+            highest = max(highest, rss_bytes())
+            time.sleep(0.002)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    for _ in range(3):
+        step()
+    done.set()
+    thread.join()
+    return (highest - before) / 1e6
+
+
+def extraction(encoder: str) -> dict[str, Callable[[], None]]:
+    """One batch through the frozen encoder, float32 and bf16 with channels_last."""
+    made = {}
+    for name, bf16 in {"extract float32": False, "extract bf16 channels_last": True}.items():
+        torch.manual_seed(0)
+        model = build_model(ModelConfig(encoder), TASKS, 3).eval()
+        images = torch.randn(256, 3, 64, 64)
+        if bf16:
+            model.to(memory_format=torch.channels_last)
+            images = images.contiguous(memory_format=torch.channels_last)
+
+        def run(model=model, images=images, bf16=bf16) -> None:
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                model.encode(images)
+
+        made[name] = run
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoders", nargs="+", default=["resnet18", "resnet50"], choices=list(BATCH))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--no_memory", action="store_true", help="skip the memory column")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    blocks = []
+    for encoder in args.encoders:
+        timings = interleave(variants(encoder), args.rounds)
+        peaks = {t.name: 0.0 if args.no_memory else peak_memory(encoder, t.name, args.threads) for t in timings}
+        rows = [
+            [*t.cells(), f"{peaks[t.name]:.0f}", f"{peaks[t.name] / max(peaks['vanilla'], 1e-9):.2f}"] for t in timings
+        ]
+        blocks.append(
+            f"{encoder}, one training step: 64 px, batch {BATCH[encoder]}, 3 tasks, MLP heads (hidden 64), Adam"
+        )
+        blocks.append(markdown_table([*TIMING_HEADERS, "peak MB", "memory ratio"], rows))
+        blocks.append(f"{encoder}, frozen, one batch of 256 at 64 px")
+        blocks.append(timing_table(interleave(extraction(encoder), args.rounds)))
+    report("Cost of a training step", *blocks)
+
+
+if __name__ == "__main__":
+    main()
