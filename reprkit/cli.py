@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from reprkit import __version__
 from reprkit.errors import InputError
 from reprkit.exits import OneLineParser, exit_code
+from reprkit.recipe import Recipe
 
 _EPILOG = """\
 start here:
@@ -30,14 +31,29 @@ exit codes: 0 done, 1 failed, 2 wrong use or input, 130 interrupted (the same co
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     parser = _parser()
+    plain, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
     try:
-        arguments, overrides = parser.parse_known_args(argv)
+        arguments = parser.parse_args(plain)
         if overrides and not arguments.takes_overrides:
             parser.error(f"unrecognized arguments: {' '.join(overrides)}")
     except SystemExit as stop:
         return int(stop.code or 0)
     arguments.overrides = overrides
     return exit_code(lambda: arguments.command(arguments))
+
+
+def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split a command line into plain arguments and overrides of recipe fields (`--train.epochs 3`)."""
+    plain: list[str] = []
+    overrides: list[str] = []
+    rest = iter(argv)
+    for word in rest:
+        name = word.removeprefix("--").partition("=")[0]
+        if word.startswith("--") and name.split(".")[0] in Recipe.__dataclass_fields__:
+            overrides += [word] if "=" in word else [word, next(rest, "")]
+        else:
+            plain.append(word)
+    return plain, overrides
 
 
 def _parser() -> OneLineParser:
@@ -143,10 +159,6 @@ def _parser() -> OneLineParser:
 
 def _recipe_help() -> str:
     """The dotted overrides with their defaults, for --help."""
-    from dataclasses import fields, is_dataclass
-
-    from reprkit.recipe import Recipe
-
     lines = ["overrides of recipe fields (any of them, as --field value; lists as '[a, b]'):"]
     recipe = Recipe()
     for item in fields(recipe):
@@ -233,8 +245,8 @@ def _universality(args: argparse.Namespace) -> None:
 
     from reprkit.analysis.universality import universality
     from reprkit.embeddings import Embeddings
+    from reprkit.files import write_frame
     from reprkit.recipe import UniversalityConfig
-    from reprkit.run import write_frame
 
     if args.num_dummies < 2:
         raise InputError("--num_dummies must be at least 2: an interval needs a spread")
@@ -258,13 +270,16 @@ def _tsne(args: argparse.Namespace) -> None:
     from reprkit.analysis.style import save
     from reprkit.analysis.tsne import tsne_with_quality
     from reprkit.embeddings import Embeddings
+    from reprkit.files import write_frame
     from reprkit.recipe import TsneConfig
-    from reprkit.run import write_frame
+    from reprkit.tasks import Task
 
     config = TsneConfig(samples=args.samples, perplexity=args.perplexity)
     maps, qualities = [], []
+    tasks: dict[str, Task] = {}
     for path in args.embeddings:
         with Embeddings(path) as embeddings:
+            tasks |= embeddings.tasks
             frame, quality = tsne_with_quality(embeddings, config=config)
             maps.append(frame)
             qualities.append(quality)
@@ -272,7 +287,7 @@ def _tsne(args: argparse.Namespace) -> None:
     frame, quality = pd.concat(maps, ignore_index=True), pd.concat(qualities, ignore_index=True)
     write_frame(frame, out / "tsne.csv")
     write_frame(quality, out / "tsne_quality.csv")
-    save(tsne_figure(frame, quality), out / "tsne")
+    save(tsne_figure(frame, tasks, quality), out / "tsne")
     print(quality.to_string(index=False, float_format="%.4g"))
     print(f"figure: {out / 'tsne.png'}")
 

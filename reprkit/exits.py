@@ -23,7 +23,7 @@ class OneLineParser(argparse.ArgumentParser):
 
 def exit_code(command: Callable[[], None]) -> int:
     """Run a command; turn what it raises into one clear line on stderr and an exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("reprkit").setLevel(logging.INFO)
     try:
         command()

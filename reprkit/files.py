@@ -9,7 +9,10 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextlib.contextmanager
@@ -57,6 +60,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` as indented JSON with sorted keys, in one step."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write a table as CSV, in one step and with the same bytes for the same content."""
+    with replacing(path) as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
 
 
 def json_digest(value: Mapping[str, Any] | list[Any] | str) -> str:

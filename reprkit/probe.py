@@ -46,9 +46,8 @@ def _probe(
 
     from reprkit.analysis.probes import probe_with_predictions
     from reprkit.embeddings import Embeddings
-    from reprkit.files import slug
+    from reprkit.files import slug, write_frame
     from reprkit.recipe import ProbeConfig
-    from reprkit.run import write_frame
 
     config = ProbeConfig(probes=tuple(probes), bootstrap=bootstrap)
     frames = []

@@ -23,12 +23,10 @@ from tqdm import tqdm
 from reprkit.config import GridPoint, grid_points, load_recipe, write_recipe
 from reprkit.environment import environment
 from reprkit.errors import InputError
-from reprkit.files import replacing, slug, write_json
+from reprkit.files import slug, write_frame, write_json
 from reprkit.recipe import Recipe, config_digest, split_method
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from reprkit.data.base import ImageDataset
 
 logger = logging.getLogger(__name__)
@@ -264,12 +262,6 @@ def summarise(chosen: list[Piece], folder: Path) -> Path:
         if frames:
             write_frame(pd.concat(frames, ignore_index=True), folder / f"{name}.csv")
     return write_report(folder)
-
-
-def write_frame(frame: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV, in one step and with the same bytes for the same content."""
-    with replacing(path) as temporary:
-        frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
 
 
 def parse_shard(text: str) -> tuple[int, int]:

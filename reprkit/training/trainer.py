@@ -207,7 +207,7 @@ class Trainer:
             penalty = self.penalty(z, batch.targets)
             total = total + self.job.recipe.dgr.weight * penalty
             terms["penalty"] = penalty.detach()
-        total.backward()  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]
+        total.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.scheduler.step()
         return terms

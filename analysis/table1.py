@@ -1,0 +1,36 @@
+#!/usr/bin/env python3
+"""Table 1 of the paper, with intervals: test accuracy of every method on every task, and the multi-task gain.
+
+Example: python analysis/table1.py --runs runs/digits --out tables
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from reprkit.errors import InputError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write table1 as CSV, Markdown and LaTeX, and print the Markdown; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", required=True, type=Path, metavar="OUT", help="folder that `reprkit run` wrote")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write the table to")
+    parser.add_argument("--baseline", default="single", help="encoder that the gain is measured against")
+    options = parser.parse_args(arguments)
+    try:
+        from reprkit.analysis.tables import write_table1
+
+        paths = write_table1(options.runs, options.out, baseline=options.baseline)
+    except (InputError, OSError) as error:
+        print(f"table1: {error}", file=sys.stderr)
+        return 2
+    print(paths[1].read_text(encoding="utf-8"))
+    print("\n".join(str(path) for path in paths))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""Figures of result tables: each `*_figure` turns frames into a matplotlib Figure; `write_figures` saves all."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__all__ = ["curves_figure", "probe_figure", "tsne_figure", "universality_figure", "write_figures"]
+
+_HOMES = {
+    "curves_figure": "reprkit.analysis.figures.curves",
+    "probe_figure": "reprkit.analysis.figures.probes",
+    "tsne_figure": "reprkit.analysis.figures.maps",
+    "universality_figure": "reprkit.analysis.figures.universality",
+    "write_figures": "reprkit.analysis.figures.write",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'reprkit.analysis.figures' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

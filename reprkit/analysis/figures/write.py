@@ -1,0 +1,106 @@
+"""All figures of a sweep or run folder, written beside the numbers they show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from reprkit.analysis import style
+from reprkit.analysis.figures.curves import curves_figure
+from reprkit.analysis.figures.maps import tsne_figure
+from reprkit.analysis.figures.probes import probe_figure
+from reprkit.analysis.figures.universality import universality_figure
+from reprkit.analysis.results import Results, load_results
+from reprkit.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_MAPPED_SEEDS = 3
+TITLES = {
+    "probes": "Simple predictors on frozen embeddings",
+    "universality": "Universality, beside scale and dimension",
+    "tsne": "t-SNE maps of the test embeddings",
+    "curves": "Training curves",
+}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure, its file stem, its title, the frame it shows, and whether the report shows it."""
+
+    name: str
+    title: str
+    figure: Figure
+    data: pd.DataFrame
+    in_report: bool = True
+
+
+def draw_all(results: Results) -> Iterator[Drawn]:
+    """The figures that the results allow, one after the other."""
+    tasks = results.tasks
+    if len(results.probes):
+        yield Drawn("probes", TITLES["probes"], probe_figure(results.probes, tasks=tasks), results.probes)
+    if len(results.universality):
+        frame = results.universality
+        heads = list(dict.fromkeys(frame["head"])) if "head" in frame else [None]
+        for head in heads:
+            name = "universality" if head == heads[0] else f"universality-{head}"
+            data = frame if head is None else frame[frame["head"] == head]
+            yield Drawn(name, TITLES["universality"], universality_figure(data, head=head, tasks=tasks), data)
+    if len(results.tsne):
+        seeds = sorted({int(seed) for seed in results.tsne["seed"]})
+        for seed in seeds[:MOST_MAPPED_SEEDS]:  # a picture of one seed invites stories that the next one does not tell
+            figure = tsne_figure(results.tsne, tasks, results.tsne_quality, seed=seed)
+            name = "tsne" if seed == seeds[0] else f"tsne-seed{seed}"
+            data = results.tsne[results.tsne["seed"] == seed]
+            yield Drawn(name, TITLES["tsne"], figure, data, in_report=seed == seeds[0])
+    if len(results.curves):
+        yield Drawn("curves", TITLES["curves"], curves_figure(results.curves, tasks=tasks), results.curves)
+
+
+def write_figures(results: Results | str | Path, out: str | Path | None = None) -> list[Path]:
+    """Draw every figure that a folder's results allow and write each as PDF, PNG and CSV.
+
+    Args:
+        results: a sweep or run folder, or what `load_results` read from it.
+        out: where to write; None is `figures/` in that folder.
+
+    Returns:
+        The paths written.
+    """
+    loaded = results if isinstance(results, Results) else load_results(results)
+    folder = Path(out) if out is not None else loaded.folder / "figures"
+    return [
+        path
+        for drawn in draw_all(loaded)
+        for path in style.save(drawn.figure, folder / drawn.name, drawn.data, title=drawn.title)
+    ]
+
+
+def write_figure3(folder: str | Path, out: str | Path, *, seed: int | None = None) -> list[Path]:
+    """Write the two halves of the paper's Figure 3 of a results folder, as far as its results allow.
+
+    Args:
+        folder: a sweep or run folder.
+        out: where `figure3a` (probes) and `figure3b` (t-SNE) are written.
+        seed: training seed of the maps; None takes the lowest.
+
+    Raises:
+        InputError: the folder holds neither probes nor maps, or no map of that seed.
+    """
+    results, out = load_results(folder), Path(out)
+    written = []
+    if len(results.probes):
+        figure = probe_figure(results.probes, tasks=results.tasks)
+        written += style.save(figure, out / "figure3a", results.probes, title=TITLES["probes"])
+    if len(results.tsne):
+        figure = tsne_figure(results.tsne, results.tasks, results.tsne_quality, seed=seed)
+        written += style.save(figure, out / "figure3b", results.tsne, title=TITLES["tsne"])
+    if not written:
+        raise InputError(f"{folder}: holds neither probes.csv nor tsne.csv; probe and map the embeddings first")
+    return written

@@ -1,0 +1,169 @@
+"""Size and shape of a representation, from one streamed pass of sufficient statistics in float64.
+
+The pass keeps the count, the mean, the scatter matrix, class counts and class sums; every number here follows from
+them. Reference for the effective rank: Roy and Vetterli, "The effective rank", EUSIPCO 2007.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from reprkit.analysis import linalg
+
+
+@dataclass(frozen=True)
+class SufficientStatistics:
+    """What a pass over the rows of Z [N, D] leaves behind; everything is float64.
+
+    Attributes:
+        count: N.
+        mean: [D].
+        scatter: [D, D], the centred Z'Z (divide by N for the covariance).
+        norm_sum: sum of the Euclidean norms of the raw rows.
+        unit_sum: [D], sum of the raw rows scaled to length one (rows of zeros stay zero).
+        class_counts: task -> [C] rows of each class; rows without a target count nowhere.
+        class_sums: task -> [C, D] sums of the *centred* rows of each class.
+    """
+
+    count: int
+    mean: np.ndarray
+    scatter: np.ndarray
+    norm_sum: float
+    unit_sum: np.ndarray
+    class_counts: Mapping[str, np.ndarray] = field(default_factory=dict)
+    class_sums: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return len(self.mean)
+
+    @property
+    def rms(self) -> float:
+        """Root mean square of the entries of the centred Z; 0 for a constant (up to float32 rounding)."""
+        value = float(np.sqrt(np.trace(self.scatter) / (self.count * self.dim)))
+        rounding = 1e-6 * float(np.sqrt(np.mean(self.mean**2)))
+        return value if value > rounding else 0.0
+
+    @property
+    def mean_norm(self) -> float:
+        """Mean Euclidean norm of the raw rows."""
+        return self.norm_sum / self.count
+
+    @property
+    def anisotropy(self) -> float:
+        """Mean cosine between two different raw rows, in [-1/(N-1), 1]; NaN for one row."""
+        if self.count < 2:
+            return float("nan")
+        return float((self.unit_sum @ self.unit_sum - self.count) / (self.count * (self.count - 1)))
+
+    @cached_property
+    def eigen(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues of the covariance (descending, rounding noise set to 0) and eigenvectors as columns [D, D]."""
+        values, vectors = np.linalg.eigh(self.scatter / self.count)
+        values, vectors = values[::-1], vectors[:, ::-1]
+        floor = max(values[0], 0.0) * self.dim * np.finfo(np.float64).eps if self.rms else np.inf
+        return np.where(values > floor, values, 0.0), vectors
+
+    @property
+    def effective_rank(self) -> float:
+        """exp of the entropy of the normalised singular values of the centred Z; 0 for a constant Z.
+
+        Between 1 and min(N - 1, D); unchanged by scale, shift and rotation.
+        """
+        singular = np.sqrt(self.eigen[0])
+        return float(np.exp(entropy(singular / singular.sum()))) if singular.any() else 0.0
+
+    @property
+    def participation_ratio(self) -> float:
+        """(sum of covariance eigenvalues)^2 / sum of their squares, by traces alone; 0 for a constant Z."""
+        squares = float(np.sum(self.scatter**2))
+        return float(np.trace(self.scatter) ** 2 / squares) if self.rms else 0.0
+
+    def between_share(self, task: str) -> float:
+        """Share of the total variance that lies between the classes of `task`, in [0, 1]; NaN for a constant Z.
+
+        Rows without a target widen only the denominator.
+        """
+        counts, sums = self.class_counts[task], self.class_sums[task]
+        seen = counts > 0
+        between = float(np.sum(np.sum(sums[seen] ** 2, axis=1) / counts[seen]))
+        return between / float(np.trace(self.scatter)) if self.rms else float("nan")
+
+
+def entropy(shares: np.ndarray) -> float:
+    """Shannon entropy in nats of shares that sum to one; 0 log 0 = 0."""
+    positive = shares[shares > 0]
+    return float(-(positive * np.log(positive)).sum())
+
+
+def sufficient_statistics(
+    blocks: Iterable[np.ndarray],
+    targets: Mapping[str, tuple[np.ndarray, int]] | None = None,
+    *,
+    workers: int | None = None,
+) -> SufficientStatistics:
+    """Stream row blocks of Z once.
+
+    Sums are taken about the mean of the first block, so that a large common offset costs no precision.
+
+    Args:
+        blocks: float [n, D] arrays, in row order; at least one row in all.
+        targets: task -> (class indices [N] with -1 for missing, number of classes).
+        workers: threads; the cores available by default.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    targets = targets or {}
+    stream = iter(blocks)
+    first = next((block for block in stream if len(block)), None)
+    if first is None:
+        raise ValueError("no rows: a representation needs at least one")
+    shift = first.mean(axis=0, dtype=np.float64)
+
+    def with_starts() -> Iterator[tuple[int, np.ndarray]]:
+        start = 0
+        for block in itertools.chain([first], stream):
+            yield start, block
+            start += len(block)
+
+    def partial(
+        item: tuple[int, np.ndarray],
+    ) -> tuple[int, np.ndarray, np.ndarray, float, np.ndarray, list[np.ndarray]]:
+        start, block = item
+        raw = block.astype(np.float64)
+        norms = np.sqrt(np.einsum("nd,nd->n", raw, raw))
+        unit = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0) @ raw
+        raw -= shift
+        sums = [linalg.one_hot(y[start : start + len(raw)], classes) @ raw for y, classes in targets.values()]
+        return len(raw), raw.sum(axis=0), raw.T @ raw, float(norms.sum()), unit, sums
+
+    dim = len(shift)
+    count, total, scatter, norm_sum, unit_sum = 0, np.zeros(dim), np.zeros((dim, dim)), 0.0, np.zeros(dim)
+    class_sums = {name: np.zeros((classes, dim)) for name, (_, classes) in targets.items()}
+    for n, part, product, norms, unit, sums in linalg.ordered_map(partial, with_starts(), workers=workers):
+        count += n
+        total += part
+        scatter += product
+        norm_sum += norms
+        unit_sum += unit
+        for name, values in zip(class_sums, sums, strict=True):
+            class_sums[name] += values
+
+    offset = total / count
+    counts = {name: np.bincount(y[y >= 0], minlength=classes) for name, (y, classes) in targets.items()}
+    return SufficientStatistics(
+        count=count,
+        mean=shift + offset,
+        scatter=scatter - count * np.outer(offset, offset),
+        norm_sum=norm_sum,
+        unit_sum=unit_sum,
+        class_counts=counts,
+        class_sums={name: sums - counts[name][:, None] * offset for name, sums in class_sums.items()},
+    )

@@ -1,0 +1,108 @@
+"""Two-way bootstrap of losses over predictors and samples, streamed.
+
+A resample draws predictors with replacement and weighs every sample by an independent Poisson(1) count, the limit of
+drawing samples with replacement: the counts can be drawn block by block, and one product of a block of losses with its
+counts serves all resamples. The same seed gives the same counts for every task and encoder with as many samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of resampled values [B]."""
+    tail = (1 - level) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+class TwoWayBootstrap:
+    """Accumulates losses block by block; then gives means and their resamples.
+
+    Args:
+        predictors: M.
+        resamples: B.
+        seed: of the predictors' draws.
+        views: names of the loss matrices [M, n] that each block brings.
+    """
+
+    def __init__(self, predictors: int, resamples: int, seed: int, *, views: Sequence[str]) -> None:
+        rng = np.random.RandomState([seed, 1])
+        self.shares = rng.multinomial(predictors, np.full(predictors, 1 / predictors), resamples) / predictors
+        self.count = 0
+        self.weight = np.zeros(resamples)
+        self.sums = {view: np.zeros(predictors) for view in views}
+        self.weighted = {view: np.zeros((predictors, resamples)) for view in views}
+        self.single: dict[str, tuple[float, np.ndarray]] = {}
+
+    @staticmethod
+    def sample_weights(resamples: int, seed: int) -> Callable[[int], np.ndarray]:
+        """A function that draws the [n, B] float32 counts of the next n samples; block sizes do not matter."""
+        rng = np.random.RandomState([seed, 2])
+        return lambda rows: rng.poisson(1.0, (rows, resamples)).astype(np.float32)
+
+    def add(
+        self,
+        weights: np.ndarray,
+        valid: np.ndarray,
+        losses: Mapping[str, np.ndarray],
+        single: Mapping[str, np.ndarray],
+    ) -> None:
+        """Add a block.
+
+        Args:
+            weights: [n, B] counts.
+            valid: [n] samples that take part; all losses of the others must be 0.
+            losses: view -> [M, n].
+            single: name -> [n] losses of one predictor each.
+        """
+        self.count += int(valid.sum())
+        self.weight += valid.astype(np.float32) @ weights
+        for view, block in losses.items():
+            self.sums[view] += block.sum(axis=1, dtype=np.float64)
+            self.weighted[view] += block @ weights
+        for name, values in single.items():
+            total, resampled = self.single.get(name, (0.0, np.zeros(len(self.weight))))
+            self.single[name] = total + float(values.sum()), resampled + values @ weights
+
+    def dummy_losses(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """view -> [M] mean losses, and view -> [B] resampled means over predictors and samples."""
+        means = {view: sums / self.count for view, sums in self.sums.items()}
+        resampled = {
+            view: np.einsum("bm,mb->b", self.shares, block) / self.weight for view, block in self.weighted.items()
+        }
+        return means, resampled
+
+    def single_loss(self, name: str) -> tuple[float, np.ndarray]:
+        """Mean loss of a single predictor, and its resamples [B] over samples."""
+        total, resampled = self.single[name]
+        return total / self.count, resampled / self.weight
+
+
+class Lead:
+    """By how much single predictors beat a reference on the same samples, in standard errors.
+
+    Args:
+        count: number of samples that take part.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.moments: dict[str, np.ndarray] = {}
+
+    def add(self, view: str, lead: np.ndarray) -> None:
+        """Add the loss of the reference minus that of M predictors, [M, n]; 0 for samples that take no part."""
+        lead = lead.astype(np.float64)
+        self.moments[view] = self.moments.get(view, 0.0) + np.stack([lead.sum(axis=1), (lead**2).sum(axis=1)])
+
+    def largest_z(self) -> float:
+        """The largest mean lead among all predictors and views, over its standard error."""
+        largest = -np.inf
+        for total, squares in self.moments.values():
+            mean = total / self.count
+            variance = np.maximum(squares / self.count - mean**2, 1e-12)
+            largest = max(largest, float((mean / np.sqrt(variance / self.count)).max()))
+        return largest

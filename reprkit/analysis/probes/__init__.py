@@ -1,0 +1,8 @@
+"""Supervised probes of frozen embeddings: how much of each task a simple predictor reads from them."""
+
+from __future__ import annotations
+
+from reprkit.analysis.probes.protocol import PROBES, Protocol
+from reprkit.analysis.probes.suite import ProbeResult, probe, probe_with_predictions
+
+__all__ = ["PROBES", "ProbeResult", "Protocol", "probe", "probe_with_predictions"]

@@ -1,0 +1,110 @@
+"""The report of a sweep or run: one HTML file that needs no network, made from the result files of its folder."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from reprkit.analysis import style
+from reprkit.analysis.differences import differences, universality_differences
+from reprkit.analysis.figures.write import draw_all
+from reprkit.analysis.report_tables import all_tables
+from reprkit.analysis.results import Results, load_results
+from reprkit.analysis.summary import summary_sentences, warning_sentences
+from reprkit.files import write_text
+
+CAPTIONS = {
+    "probes": "Simple predictors fitted on frozen embeddings (compare the paper's Figure 3a). An encoder that lets"
+    " every simple predictor do well is a universal one.",
+    "universality": "Above: how much of the usable information a fresh, untrained head already has. Below: scale,"
+    " dimension and held-out loss. Shrinking or collapsing z raises U without making z more useful, so a higher U"
+    " counts only where RMS and effective rank stay and L* does not rise.",
+    "tsne": "t-SNE maps (compare the paper's Figure 3b) of the same test samples for every encoder, started from"
+    " principal components and turned onto one another. A map shows neighbourhoods, not distances; what it keeps"
+    " stands under it.",
+    "curves": "Losses and validation scores during training.",
+}
+
+
+def write_report(folder: str | Path) -> Path:
+    """Draw the figures of a sweep or run folder and write its `report.html`.
+
+    Reads the result files that are there (see `reprkit.analysis.results`), writes `figures/` (PDF, PNG, CSV) and
+    `report.html`: self-contained, without a network reference, the same bytes for the same results.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        InputError: the folder does not exist or holds no results, or a result file cannot be read.
+    """
+    results = load_results(folder)
+    figures = []
+    for drawn in draw_all(results):
+        stem = results.folder / "figures" / drawn.name
+        _, png, _ = style.save(drawn.figure, stem, drawn.data, title=drawn.title)
+        caption = next((text for name, text in CAPTIONS.items() if drawn.name.startswith(name)), "")
+        image = base64.b64encode(png.read_bytes()).decode("ascii")
+        if drawn.in_report:
+            width = round(drawn.figure.get_figwidth() * 100)
+            figures.append(
+                {"name": drawn.name, "title": drawn.title, "caption": caption, "image": image, "width": width}
+            )
+    path = results.folder / "report.html"
+    write_text(path, render(results, figures))
+    return path
+
+
+def render(results: Results, figures: list[dict[str, Any]]) -> str:
+    """The HTML of a report. Names and labels from files are escaped: they stay text.
+
+    Args:
+        results: what `load_results` read.
+        figures: name, title, caption, image (base64 PNG) and width (CSS pixels) of each figure.
+    """
+    from jinja2 import Environment
+
+    changes = differences(results)
+    u_changes = universality_differences(results.universality)
+    templates = resources.files("reprkit.analysis") / "templates"
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((templates / "report.html.j2").read_text(encoding="utf-8"))
+    return template.render(
+        title=str(results.recipe.get("name") or results.folder.resolve().name),
+        summary=summary_sentences(results, changes, u_changes),
+        warnings=warning_sentences(results, changes),
+        tables=all_tables(results, changes),
+        figures=figures,
+        command=_command(results.environment),
+        recipe=_recipe_text(results.folder),
+        environment=_rows(results.environment),
+    )
+
+
+def _command(environment: Mapping[str, Any]) -> str:
+    """The command that made the results, as a shell would take it; where it is not known, the usual one."""
+    command = environment.get("command")
+    if isinstance(command, list) and command:
+        return shlex.join(str(part) for part in command)
+    return str(command) if command else "reprkit run recipe.yaml"
+
+
+def _recipe_text(folder: Path) -> str:
+    path = folder / "recipe.yaml"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _rows(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The environment as (name, value) lines; packages one a line."""
+    rows = []
+    for name, value in environment.items():
+        if name == "command":
+            continue
+        inner = value.items() if isinstance(value, Mapping) else [(name, value)]
+        rows += [(str(k), v if isinstance(v, str) else json.dumps(v)) for k, v in inner]
+    return rows

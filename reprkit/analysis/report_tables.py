@@ -1,0 +1,267 @@
+"""The tables of a report: what each cell says, how it sorts, and nothing about HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reprkit.analysis import style
+from reprkit.analysis.differences import OWN_HEAD, UNCLEAR
+from reprkit.analysis.figures.marks import task_order
+from reprkit.analysis.figures.probes import FLOORS, METRIC_NAMES, PROBE_NAMES, headline
+from reprkit.analysis.results import Results
+from reprkit.analysis.seeds import OVER_SEEDS, over_seeds
+from reprkit.analysis.tables import DASH, DELTA, MINUS, head_scores, note, table1
+
+MARKS = {"better": "▲", "worse": "▼"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of a table.
+
+    Attributes:
+        text: what it says.
+        detail: a second, smaller line (an interval).
+        mark: a sign before the text, with `meaning` as its words.
+        sort: what it sorts by; None sorts by `text`.
+        meaning: words for `mark`.
+    """
+
+    text: str
+    detail: str = ""
+    mark: str = ""
+    sort: float | None = None
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a heading, a note below it, and named columns."""
+
+    name: str
+    title: str
+    columns: list[str]
+    rows: list[list[Entry]]
+    note: str = ""
+    numeric: frozenset[int] = field(default_factory=frozenset)
+
+
+def all_tables(results: Results, changes: pd.DataFrame) -> list[Table]:
+    """The tables that the results allow, in reading order."""
+    made = []
+    if len(results.scores):
+        made.append(heads_table(results, changes))
+    if len(results.probes):
+        made.append(probes_table(results, changes))
+    if len(results.universality):
+        made.append(universality_table(results))
+    if len(results.tsne_quality):
+        made.append(maps_table(results))
+    if len(results.selection):
+        made.append(selection_table(results))
+    return made
+
+
+def heads_table(results: Results, changes: pd.DataFrame) -> Table:
+    """Test scores of the models' own heads: the paper's Table 1, with intervals and paired differences."""
+    summary = head_scores(results)
+    tasks = task_order(summary["task"], list(results.tasks))
+    gains = table1(results)
+    has_gain = any(DELTA in row for row in gains.values())
+    own = changes[changes["predictor"] == OWN_HEAD]
+    rows = []
+    for encoder in style.encoder_order(summary["encoder"]):
+        row = [Entry(encoder)]
+        for task in tasks:
+            found = summary[(summary["encoder"] == encoder) & (summary["task"] == task)]
+            if not len(found):
+                row.append(Entry(DASH))
+                continue
+            change = own[(own["encoder"] == encoder) & (own["task"] == task)]
+            row.append(_score(found.iloc[0], change.iloc[0] if len(change) else None))
+        if has_gain:
+            gain = gains[encoder].get(DELTA)
+            bounds = "" if gain is None else _between(gain.low, gain.high, 2)
+            row.append(Entry(DASH) if gain is None else Entry(f"{_signed(gain.value, 2)}%", bounds, sort=gain.value))
+        rows.append(row)
+    base = own["baseline"].iloc[0] if len(own) else ""
+    text = note(gains, "in brackets:")
+    if base:
+        text += f" Line below: paired difference from {base}, in points of accuracy. {_legend(base)}"
+    if has_gain:
+        text += f" {DELTA}: mean relative gain over single-task encoders (the paper's equation 6)."
+    columns = ["Encoder", *[_with_metric(task, summary) for task in tasks], *([DELTA] if has_gain else [])]
+    return _table("heads", "The models' own heads on the test split", columns, rows, text)
+
+
+def probes_table(results: Results, changes: pd.DataFrame) -> Table:
+    """Headline metric of every probe, a row a task and encoder."""
+    ladder = headline(results.probes)
+    summary = over_seeds(ladder, by=["encoder", "task", "probe", "metric"])
+    found = [str(name) for name in dict.fromkeys(summary["probe"])]
+    probes = [p for p in PROBE_NAMES if p in found] + [p for p in found if p not in PROBE_NAMES]
+    rows = []
+    for task in task_order(summary["task"], list(results.tasks)):
+        own = summary[summary["task"] == task]
+        for encoder in style.encoder_order(own["encoder"]):
+            row = [Entry(task), Entry(encoder)]
+            for probe in probes:
+                cell = own[(own["encoder"] == encoder) & (own["probe"] == probe)]
+                at = (changes["encoder"] == encoder) & (changes["task"] == task) & (changes["predictor"] == probe)
+                change = changes[at]
+                short = None if not len(change) else change.iloc[0]
+                row.append(_score(cell.iloc[0], short, brief=True) if len(cell) else Entry(DASH))
+            rows.append(row)
+    base = changes["baseline"].iloc[0] if len(changes) else ""
+    kind = "over seeds" if (summary["interval"] == OVER_SEEDS).any() else "over test samples"
+    names = " and ".join(METRIC_NAMES.get(m, m) for m in dict.fromkeys(summary["metric"]))
+    text = f"{names} (accuracies in %); in brackets: 95% interval {kind}." + (f" {_legend(base)}" if base else "")
+    heads = ["Task", "Encoder", *["Floor" if p in FLOORS else PROBE_NAMES.get(p, p) for p in probes]]
+    return _table("probes", "Probes on frozen embeddings", heads, rows, text)
+
+
+UNIVERSALITY = (
+    ("U_rel", "U_rel", 3), ("U_rel_tau", "U_rel_τ", 3), ("rms", "RMS", 3), ("effective_rank", "Effective rank", 1),
+    ("L_star", "L* (nats)", 3), ("H_y", "H(y) (nats)", 3), ("gap", "Gap (nats)", 3), ("U", "U = 1/gap", 3),
+    ("grad_norm", "Gradient norm", 3),
+)  # fmt: skip
+
+
+def universality_table(results: Results) -> Table:
+    """Universality with its companions and status, a row a task, encoder and head."""
+    frame = results.universality
+    shown = [(column, title, digits) for column, title, digits in UNIVERSALITY if column in frame]
+    summaries = {
+        column: over_seeds(
+            frame, by=["encoder", "task", "head"], value=column, low=f"{column}_low", high=f"{column}_high"
+        )
+        for column, _, _ in shown
+    }
+    rows = []
+    for task in task_order(frame["task"], list(results.tasks)):
+        own = frame[frame["task"] == task]
+        for encoder in style.encoder_order(own["encoder"]):
+            for head in dict.fromkeys(own.loc[own["encoder"] == encoder, "head"]):
+                mine = own[(own["encoder"] == encoder) & (own["head"] == head)]
+                statuses = list(dict.fromkeys(mine["status"].fillna("").astype(str)))
+                row = [Entry(task), Entry(encoder), Entry(str(head)), Entry("; ".join(statuses))]
+                for column, _, digits in shown:
+                    table = summaries[column]
+                    at = (table["task"] == task) & (table["encoder"] == encoder) & (table["head"] == head)
+                    row.append(_number(table[at].iloc[0], digits, bounds=column in ("U_rel", "U_rel_tau", "gap", "U")))
+                rows.append(row)
+    text = (
+        f"U_rel: share of the usable information, H(y) {MINUS} L*, that a fresh untrained head has (1: all, 0: none,"
+        " below 0: misled), on centred z of RMS 1; U_rel_τ: with the best temperature, free of scale. Gap and U are on"
+        " raw z, as in the paper: they move with scale, and collapse raises U."
+    )
+    heads = ["Task", "Encoder", "Head", "Status", *[title for _, title, _ in shown]]
+    return _table("universality", "Universality", heads, rows, text)
+
+
+def maps_table(results: Results) -> Table:
+    """Quality of the t-SNE maps, mean over seeds."""
+    frame = results.tsne_quality.assign(task=results.tsne_quality["task"].fillna(""))
+    hits = [c for c in frame if str(c).startswith("hit_")]
+    columns = [("knn_recall", "Recall@10", 2), ("spearman", "Spearman", 2), ("kl", "KL", 2)]
+    columns += [(str(c), f"NH@10 {str(c).removeprefix('hit_')}", 2) for c in hits]
+    shown = [(c, title, digits) for c, title, digits in columns if c in frame]
+    summaries = {c: over_seeds(frame, by=["encoder", "task"], value=c) for c, _, _ in shown}
+    rows = []
+    for encoder in style.encoder_order(frame["encoder"]):
+        for task in dict.fromkeys(frame.loc[frame["encoder"] == encoder, "task"]):
+            row = [Entry(encoder), Entry(str(task) or "all")]
+            for column, _, digits in shown:
+                table = summaries[column]
+                row.append(
+                    _number(
+                        table[(table["encoder"] == encoder) & (table["task"] == task)].iloc[0], digits, bounds=False
+                    )
+                )
+            rows.append(row)
+    text = (
+        "Recall@10: share of the 10 nearest neighbours in z kept on the map. Spearman: rank correlation of pairwise"
+        " distances. KL: divergence reached. NH@10: share of the 10 nearest on the map with the same label. Means over"
+        " seeds."
+    )
+    return _table("maps", "Quality of the maps", ["Encoder", "Trained for", *[t for _, t, _ in shown]], rows, text)
+
+
+def selection_table(results: Results) -> Table:
+    """Settings that were tried, their validation scores, and which were kept."""
+    frame = results.selection
+    rows = [
+        [
+            Entry(f"{value:.4g}".replace("-", MINUS), sort=float(value))
+            if isinstance(value, float)
+            else Entry(_plain(value))
+            for value in record
+        ]
+        for record in frame.itertuples(index=False)
+    ]
+    text = "Chosen on validation scores alone, before the test split was touched."
+    return _table("selection", "Settings tried", [str(c) for c in frame.columns], rows, text)
+
+
+def _table(name: str, title: str, columns: list[str], rows: list[list[Entry]], text: str) -> Table:
+    numeric = frozenset(i for i in range(len(columns)) if any(row[i].sort is not None for row in rows))
+    return Table(name, title, columns, rows, text, numeric)
+
+
+def _score(row: pd.Series, change: Any, *, brief: bool = False) -> Entry:
+    """A score with its interval, and the paired difference in words or (brief) as a mark alone."""
+    factor, digits = (100, 1) if "accuracy" in str(row["metric"]) else (1, 3)
+    value = float(row["value"])
+    if not np.isfinite(value):
+        return Entry(DASH)
+    detail = _between(row["low"] * factor, row["high"] * factor, digits)
+    mark = meaning = ""
+    if change is not None:
+        mark, meaning = MARKS.get(change["reading"], ""), str(change["reading"])
+        if not brief:
+            difference = _signed(change["difference"] * factor, digits)
+            bounds = _between(change["low"] * factor, change["high"] * factor, digits, signed=True)
+            detail = "\n".join(part for part in (detail, f"{difference} {bounds}".strip()) if part)
+    return Entry(f"{value * factor:.{digits}f}".replace("-", MINUS), detail, mark, value, meaning)
+
+
+def _number(row: pd.Series, digits: int, *, bounds: bool) -> Entry:
+    value = float(row["value"])
+    if not np.isfinite(value):
+        return Entry(DASH)
+    text = f"{value:.{digits}f}" if value == 0 or abs(value) >= 10.0**-digits else f"{value:.2g}"
+    return Entry(text.replace("-", MINUS), _between(row["low"], row["high"], digits) if bounds else "", sort=value)
+
+
+def _between(low: float, high: float, digits: int, *, signed: bool = False) -> str:
+    if not np.isfinite([low, high]).all():
+        return ""
+    show = _signed if signed else lambda v, d: f"{v:.{d}f}".replace("-", MINUS)
+    return f"[{show(low, digits)}, {show(high, digits)}]"
+
+
+def _signed(value: float, digits: int) -> str:
+    return f"{value:+.{digits}f}".replace("-", MINUS)
+
+
+def _with_metric(task: str, summary: pd.DataFrame) -> str:
+    metric = str(summary.loc[summary["task"] == task, "metric"].iloc[0])
+    return f"{task} (%)" if metric == "accuracy" else f"{task} ({METRIC_NAMES.get(metric, metric)})"
+
+
+def _legend(base: str) -> str:
+    return (
+        f"▲ better, ▼ worse than {base}, where the 95% interval of the paired difference excludes 0; no mark: {UNCLEAR}"
+        " here, or no interval."
+    )
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k}={v}" for k, v in value.items())
+    return "" if value is None or value != value else {True: "yes", False: "no"}.get(value, str(value))

@@ -1,0 +1,100 @@
+"""Says when a better universality is only a smaller or poorer representation.
+
+U = 1 / gap and the dummy gradient norm improve when z shrinks, loses rank or loses what the task needs. U_rel does not:
+an improvement of U that U_rel does not share, together with shrinkage, is explained by the shrinkage.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+IMPROVED = 1.05
+"""Factor from which a rise of U, or a fall of the gradient norm, counts."""
+
+SHRUNK = 1.5
+"""Factor from which a fall of the RMS or of the effective rank counts."""
+
+LOST = 0.05
+"""Share of the baseline's usable information (H_y - L_star) from which a loss of it counts."""
+
+
+def collapse_check(frame: pd.DataFrame, baseline: str | None = None) -> list[str]:
+    """Compare every encoder with a baseline and name improvements that shrinkage explains.
+
+    Values are averaged over seeds (U through its gap). An improvement stands, and nothing is said, if U_rel rose
+    above the end of the baseline's interval, or if the representation neither shrank nor lost anything.
+
+    Args:
+        frame: rows of `universality` of several encoders.
+        baseline: its encoder; by default `vanilla` if it is there, else the first one.
+
+    Returns:
+        One sentence for each encoder, head and cause, such as "vanilla+dgr: U rose on left, right but RMS fell 3.1x
+        and effective rank fell from 41 to 12: improvement explained by shrinkage". Empty if nothing is suspicious.
+    """
+    measured = frame[frame["n"].notna() & frame["gap"].notna()]
+    encoders = list(dict.fromkeys(measured["encoder"]))
+    if not encoders:
+        return []
+    if baseline is None:
+        baseline = "vanilla" if "vanilla" in encoders else encoders[0]
+    cells: dict[tuple[str, str, str], pd.DataFrame] = {
+        (str(encoder), str(head), str(task)): rows
+        for (encoder, head, task), rows in measured.groupby(["encoder", "head", "task"], sort=False)
+    }
+    found: dict[tuple[str, str, str, str], list[str]] = {}
+    for (encoder, head, task), rows in cells.items():
+        reference = cells.get((baseline, head, task))
+        if encoder == baseline or reference is None:
+            continue
+        before, after = reference[_NUMBERS].mean(), rows[_NUMBERS].mean()
+        if _empty(rows) and not _empty(reference):
+            found.setdefault((encoder, head, "", "no usable information is left"), []).append(task)
+            continue
+        what, why = _improvements(before, after), _shrinkage(before, after)
+        if what and why and not after["U_rel"] > before["U_rel_high"]:
+            found.setdefault((encoder, head, what, why), []).append(task)
+    heads = {head for _, head, _ in cells}
+    return [
+        _sentence(encoder, head if len(heads) > 1 else "", what, why, tasks)
+        for (encoder, head, what, why), tasks in found.items()
+    ]
+
+
+_NUMBERS = ["gap", "grad_norm", "U_rel", "U_rel_high", "L_star", "H_y", "rms", "effective_rank"]
+
+
+def _empty(rows: pd.DataFrame) -> bool:
+    """True if no seed left anything to learn."""
+    return bool(rows["status"].eq("no_headroom").all())
+
+
+def _improvements(before: pd.Series, after: pd.Series) -> str:
+    """Which of the paper's two measures got better, as words; empty if none."""
+    words = []
+    if 0 < after["gap"] * IMPROVED <= before["gap"]:
+        words.append("U rose")
+    if after["grad_norm"] * IMPROVED <= before["grad_norm"]:
+        words.append("the dummy gradient norm fell")
+    return " and ".join(words)
+
+
+def _shrinkage(before: pd.Series, after: pd.Series) -> str:
+    """What became smaller, as words; empty if nothing did."""
+    words = []
+    if after["rms"] * SHRUNK <= before["rms"]:
+        factor = f"{before['rms'] / after['rms']:.2g}x" if after["rms"] > 0 else "to 0"
+        words.append(f"RMS fell {factor}")
+    if after["effective_rank"] * SHRUNK <= before["effective_rank"]:
+        words.append(f"effective rank fell from {before['effective_rank']:.3g} to {after['effective_rank']:.3g}")
+    if after["L_star"] - before["L_star"] >= LOST * (before["H_y"] - before["L_star"]) > 0:
+        words.append(f"the optimal loss rose from {before['L_star']:.3f} to {after['L_star']:.3f}")
+    return ", ".join(words[:-1]) + (" and " if len(words) > 1 else "") + words[-1] if words else ""
+
+
+def _sentence(encoder: str, head: str, what: str, why: str, tasks: list[str]) -> str:
+    who = f"{encoder} ({head} heads)" if head else encoder
+    where = ", ".join(tasks)
+    if not what:
+        return f"{who}: {why} on {where}: the representation has collapsed for it"
+    return f"{who}: {what} on {where} but {why}: improvement explained by shrinkage"

@@ -1,0 +1,168 @@
+"""The command line as a user meets it: help, exit codes, one clear line on wrong input."""
+
+import json
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+
+from reprkit.cli import main
+from reprkit.probe import main as probe_main
+
+
+def one_line(capsys):
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.strip()]
+    assert "Traceback" not in captured.err
+    assert len(lines) == 1, captured.err
+    return lines[0]
+
+
+@pytest.fixture
+def npz(tmp_path):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 300)
+    z = rng.normal(size=(300, 5)).astype(np.float32)
+    z[:, 0] += 4 * y
+    path = tmp_path / "mine.npz"
+    np.savez(path, z=z, y_kind=y, ids=np.array([f"s{i}" for i in range(300)]))
+    return path
+
+
+def test_help_teaches(capsys):
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name in ("demo", "run", "train", "embed", "universality", "tsne", "report", "inspect", "doctor"):
+        assert name in text
+    for name in ("run", "train", "demo"):
+        assert main([name, "--help"]) == 0
+        assert "--train.epochs" in capsys.readouterr().out
+    assert probe_main(["--help"]) == 0
+
+
+def test_help_imports_nothing_heavy(command):
+    code = (
+        "import sys, reprkit, reprkit.cli, reprkit.analysis, reprkit.embeddings, reprkit.data\n"
+        "reprkit.cli._parser().format_help()\n"
+        "print([m for m in ('torch','matplotlib','sklearn','pandas','torchvision','jsonargparse') if m in sys.modules])"
+    )
+    assert command("timeit", "-h").returncode == 0
+    import subprocess
+    import sys
+
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stdout + result.stderr
+
+
+def test_unknown_commands_and_options(capsys):
+    assert main(["dance"]) == 2
+    assert "invalid choice" in one_line(capsys)
+    assert main(["embed", "x", "--frobnicate"]) == 2
+    assert "frobnicate" in one_line(capsys)
+    assert main([]) == 2
+    assert "COMMAND" in one_line(capsys)
+
+
+def test_wrong_input_gives_one_line_and_exit_2(tmp_path, capsys, npz):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "pickle.h5").write_bytes(pickle.dumps({"z": 1}))
+    (tmp_path / "evil.safetensors").write_bytes(pickle.dumps(print))
+    (tmp_path / "cut.npz").write_bytes(npz.read_bytes()[:200])
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = [1.0]
+    np.savez(tmp_path / "nan.npz", z=np.full((30, 2), np.nan), y_a=np.arange(30) % 2)
+    np.savez(tmp_path / "one.npz", z=np.zeros((30, 2)), y_a=np.zeros(30, int))
+    (tmp_path / "bad.yaml").write_text("train: {epochs: lots}")
+    cases = {
+        "empty": "empty",
+        "pickle.h5": "pickle.h5",
+        "evil.safetensors": "evil.safetensors",
+        "cut.npz": "cut.npz",
+        "other.h5": "other.h5",
+        "nan.npz": "nan.npz",
+        "one.npz": "a",
+        "absent.h5": "absent.h5",
+    }
+    for name, word in cases.items():
+        assert probe_main([str(tmp_path / name)]) == 2, name
+        assert word in one_line(capsys)
+    assert main(["run", str(tmp_path / "bad.yaml")]) == 2
+    assert "train.epochs" in one_line(capsys)
+    assert main(["run", str(tmp_path / "none.yaml")]) == 2
+    assert "none.yaml" in one_line(capsys)
+    assert main(["report", str(tmp_path / "empty")]) == 2
+    assert "empty" in one_line(capsys)
+    assert main(["inspect", str(tmp_path / "empty")]) == 2
+    assert "empty" in one_line(capsys)
+    assert probe_main([str(npz), "--probes", "crystal_ball"]) == 2
+    assert "crystal_ball" in one_line(capsys)
+    assert probe_main([str(npz), "--tasks", "age"]) == 2
+    assert "kind" in one_line(capsys)
+
+
+def test_train_says_what_data_is_missing(tmp_path, capsys):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("data: {name: utkface}\nmethods: [vanilla]")
+    assert main(["train", str(recipe), "--out", str(tmp_path / "o")]) == 2
+    assert "--data" in one_line(capsys)
+    assert main(["train", str(recipe), "--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "o")]) == 2
+    assert "nowhere" in one_line(capsys)
+    assert not (tmp_path / "o").exists()
+
+
+def test_probe_of_embeddings_made_elsewhere(tmp_path, npz, capsys):
+    out = tmp_path / "probes.csv"
+    assert probe_main([str(npz), "--probes", "knn", "tree", "--out", str(out), "--bootstrap", "50"]) == 0
+    text = capsys.readouterr().out
+    assert "mine" in text
+    assert "knn" in text
+    assert out.read_text().startswith("encoder,seed,task,probe,metric,value")
+    assert list((tmp_path / "probes_predictions").glob("*.csv"))
+    first = out.read_bytes()
+    assert probe_main([str(npz), "--probes", "knn", "tree", "--out", str(out), "--bootstrap", "50"]) == 0
+    assert out.read_bytes() == first
+
+
+def test_universality_tsne_and_inspect(tmp_path, npz, capsys):
+    out = tmp_path / "u.csv"
+    assert main(["universality", str(npz), "--num_dummies", "8", "--out", str(out)]) == 0
+    assert "U_rel" in out.read_text()
+    assert main(["tsne", str(npz), "--out", str(tmp_path / "maps"), "--samples", "60", "--perplexity", "5"]) == 0
+    assert {"tsne.csv", "tsne_quality.csv", "tsne.png", "tsne.pdf"} <= {p.name for p in (tmp_path / "maps").iterdir()}
+    capsys.readouterr()
+    assert main(["inspect", str(npz)]) == 0
+    assert "kind" in capsys.readouterr().out
+
+
+def test_inspect_checkpoint_folder_and_recipe(trained, capsys):
+    for target in (trained, trained / "best.safetensors", trained / "recipe.yaml"):
+        assert main(["inspect", str(target)]) == 0
+        assert "vanilla" in capsys.readouterr().out
+
+
+def test_print_config_is_a_recipe(tmp_path, capsys):
+    from reprkit.config import load_recipe
+
+    source = tmp_path / "r.yaml"
+    source.write_text("methods: [vanilla+dgr]")
+    assert main(["train", "--config", str(source), "--print_config", "--train.epochs", "3"]) == 0
+    again = tmp_path / "again.yaml"
+    again.write_text(capsys.readouterr().out)
+    recipe = load_recipe(again)
+    assert (recipe.methods, recipe.train.epochs) == (("vanilla+dgr",), 3)
+
+
+def test_doctor(capsys):
+    assert main(["doctor"]) == 0
+    assert "all is well" in capsys.readouterr().out
+
+
+def test_train_command_prints_test_scores(tmp_path, capsys, monkeypatch, small_digits):
+    import reprkit.data
+
+    monkeypatch.setattr(reprkit.data, "load_dataset", lambda config: small_digits)
+    out = tmp_path / "run"
+    assert main(["train", "--method", "vanilla", "--train.epochs", "1", "--out", str(out)]) == 0
+    assert "test left: accuracy" in capsys.readouterr().out
+    assert json.loads((out / "test_scores.json").read_text())["tasks"]["sum"]["n"] == 128

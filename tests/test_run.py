@@ -1,0 +1,138 @@
+"""The whole way on a small data set: every file there, finished pieces skipped, a kill that changes no bit."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import reprkit.data
+from reprkit.config import write_recipe
+from reprkit.embeddings import Embeddings, fingerprint_file
+from reprkit.errors import InputError
+from reprkit.recipe import Recipe, TrainConfig
+from reprkit.run import parse_shard, run
+
+RESULTS = ("probes.csv", "universality.csv", "tsne.csv", "tsne_quality.csv", "selection.csv", "pieces.json")
+
+
+@pytest.fixture
+def use_small(monkeypatch, small_digits):
+    monkeypatch.setattr(reprkit.data, "load_dataset", lambda config: small_digits)
+
+
+@pytest.fixture
+def recipe(tiny) -> Recipe:
+    return replace(tiny, methods=("single", "vanilla", "vanilla+dgr"), train=TrainConfig(epochs=1))
+
+
+def hashes(folder: Path, *patterns: str) -> dict[str, str]:
+    return {
+        file.relative_to(folder).as_posix(): fingerprint_file(file)
+        for pattern in patterns
+        for file in sorted(folder.rglob(pattern))
+    }
+
+
+def test_whole_way(tmp_path, recipe, use_small):
+    out = tmp_path / "run"
+    report = run(recipe, out)
+    assert report == out / "report.html"
+    folders = {p["folder"] for p in json.loads((out / "pieces.json").read_text())}
+    assert folders == {
+        "runs/single/seed0/left", "runs/single/seed0/right", "runs/single/seed0/sum",
+        "runs/vanilla/seed0", "runs/vanilla+dgr/seed0",
+    }  # fmt: skip
+    probes = pd.read_csv(out / "probes.csv")
+    found = set(probes[["encoder", "task"]].itertuples(index=False, name=None))
+    assert found == {(m, t) for m in recipe.methods for t in ("left", "right", "sum")}
+    with Embeddings(out / "runs/single/seed0/sum/embeddings.h5") as single:
+        assert single.trained_tasks == ("sum",) or single.trained_tasks == ["sum"]
+        assert set(single.tasks) >= {"sum"}
+    for folder in folders:
+        assert {"predictions", "embeddings.h5", "test_scores.json"} <= {p.name for p in (out / folder).iterdir()}
+    text = report.read_text()
+    assert "vanilla+dgr" in text
+    assert "http://" not in text.replace("http://www.w3.org", "")
+
+    before = {file: file.stat().st_mtime_ns for file in out.rglob("*.safetensors")}
+    kept = hashes(out, "*.csv", "*.h5")
+    run(recipe, out)
+    assert {file: file.stat().st_mtime_ns for file in out.rglob("*.safetensors")} == before
+    assert hashes(out, "*.csv", "*.h5") == kept
+
+    (out / "runs/vanilla/seed0/probes.csv").unlink()
+    (out / "runs/single/seed0/left/embeddings.h5").unlink()
+    run(recipe, out)
+    assert hashes(out, "*.csv", "*.h5") == kept
+
+
+def test_changed_settings_are_measured_again(tmp_path, recipe, use_small):
+    one = replace(recipe, methods=("vanilla",))
+    out = tmp_path / "run"
+    run(one, out)
+    first = pd.read_csv(out / "probes.csv")
+    run(replace(one, probe=replace(one.probe, probes=("knn",))), out)
+    assert set(pd.read_csv(out / "probes.csv").probe) < set(first.probe)
+    with pytest.raises(InputError, match=r"train\.lr"):
+        run(replace(one, train=TrainConfig(epochs=1, lr=0.5)), out)
+
+
+def test_grid_is_chosen_on_validation(tmp_path, recipe, use_small):
+    gridded = replace(recipe, methods=("vanilla", "vanilla+dgr"), grid={"dgr.weight": [0.01, 1000.0]})
+    out = tmp_path / "run"
+    run(gridded, out)
+    table = pd.read_csv(out / "selection.csv", keep_default_na=False)
+    assert len(table) == 3
+    dgr = table[table.method == "vanilla+dgr"]
+    assert dgr.set_index("point").chosen.to_dict() == {"dgr.weight=0.01": True, "dgr.weight=1000.0": False}
+    lost = out / "runs/vanilla+dgr/dgr.weight=1000.0/seed0"
+    assert (lost / "training.json").exists()
+    assert not (lost / "test_scores.json").exists(), "a setting that was not chosen never sees the test split"
+
+
+def test_shards_share_a_run(tmp_path, recipe, use_small):
+    two = replace(recipe, methods=("vanilla", "vanilla+dgr"))
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(two, whole)
+    assert run(two, parts, shard=parse_shard("1/2")) == parts
+    run(two, parts, shard=parse_shard("2/2"))
+    assert run(two, parts, shard=parse_shard("1/2")) == parts / "report.html"
+    assert hashes(parts, *RESULTS) == hashes(whole, *RESULTS)
+    for wrong in ("0/2", "3/2", "1", "a/b", "-1/2"):
+        with pytest.raises(InputError, match="--shard"):
+            parse_shard(wrong)
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_ends_with_the_same_bits(tmp_path, tiny):
+    """kill -9 at times that fall in training, embedding, probing and drawing; then the results of a clean run."""
+    recipe = replace(
+        tiny,
+        methods=("single", "vanilla+dgr"),
+        train=TrainConfig(epochs=1, save_every=0.5),
+        data=replace(tiny.data, tasks=("left", "right")),
+    )
+    write_recipe(recipe, tmp_path / "recipe.yaml")
+    arguments = [sys.executable, "-m", "reprkit", "run", str(tmp_path / "recipe.yaml"), "--out"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    for delay in (8, 11, 14, 17, 20, 24):
+        process = subprocess.Popen([*arguments, str(cut)], start_new_session=True, **quiet)
+        time.sleep(delay)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert subprocess.run([*arguments, str(cut)], **quiet).returncode == 0
+    assert subprocess.run([*arguments, str(whole)], **quiet).returncode == 0
+    patterns = ("*.safetensors", "*.h5", "*.csv")
+    assert hashes(cut, *patterns) == hashes(whole, *patterns)
+    assert not list(cut.rglob("*.partial"))
+    shutil.rmtree(whole)
