@@ -185,9 +185,9 @@ def select(every: list[Piece], folder: Path) -> list[Piece]:
 
 def measure(piece: Piece, dataset: ImageDataset, progress: bool = True) -> None:
     """Test, embed, and measure one trained encoder; stages done with equal settings are skipped."""
-    from reprkit.analysis.probes import probe_with_predictions
+    from reprkit.analysis.probes import Protocol, probe_with_predictions
     from reprkit.analysis.tsne import tsne_with_quality
-    from reprkit.analysis.universality import universality
+    from reprkit.analysis.universality import PROTOCOL, universality
     from reprkit.embeddings import Embeddings
     from reprkit.training import embed, score_test_split
     from reprkit.training.checkpoint import find_checkpoint
@@ -219,9 +219,14 @@ def measure(piece: Piece, dataset: ImageDataset, progress: bool = True) -> None:
             write_frame(quality, folder / "tsne_quality.csv")
             write_frame(maps, folder / "tsne.csv")
 
-        stages.do("universality", {**made_from, "config": asdict(recipe.universality)}, ["universality.csv"],
+        stages.do("universality", {**made_from, "protocol": PROTOCOL, "config": asdict(recipe.universality)}, ["universality.csv"],
                   measure_universality)  # fmt: skip
-        stages.do("probes", {**made_from, "config": asdict(recipe.probe)}, ["probes.csv"], measure_probes)
+        stages.do(
+            "probes",
+            {**made_from, "protocol": Protocol().id, "config": asdict(recipe.probe)},
+            ["probes.csv"],
+            measure_probes,
+        )
         stages.do("tsne", {**made_from, "config": asdict(recipe.tsne)}, ["tsne.csv", "tsne_quality.csv"], measure_tsne)
 
 

@@ -150,6 +150,11 @@ class Study:
         """[N_val, r] components of the val rows, float64."""
         return self.basis(self.val.z)
 
+    @cached_property
+    def test_x(self) -> np.ndarray:
+        """[N_test, r] components of the test rows, float64."""
+        return self.basis(self.test.z)
+
     def ranks(self, name: str) -> np.ndarray:
         """[C] index of each class among those that occur in the fit rows, in order; -1 for the others."""
         seen = self.counts[name] > 0
@@ -186,12 +191,9 @@ class Study:
         if constant.sum() / np.count_nonzero(val_y >= 0) <= predictors[family][1]:
             return Star("prior", constant, prior_losses(self.counts[name], test_y))
 
-        def losses(part: Part) -> np.ndarray:
-            y, out = part.targets[name], np.zeros(len(part.z))
-            for block in linalg.row_slices(len(out), BLOCK_ROWS):
-                rows = block.start + np.flatnonzero(y[block] >= 0)
-                logits = predictors[family][0](self.basis(part.z[rows]))
-                out[rows] = cross_entropies(logits, self.ranks(name)[y[rows]])
+        def losses(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+            out, rows = np.zeros(len(y)), np.flatnonzero(y >= 0)
+            out[rows] = cross_entropies(predictors[family][0](x[rows]), self.ranks(name)[y[rows]])
             return out
 
-        return Star(family, losses(self.val), losses(self.test))
+        return Star(family, losses(self.val_x, val_y), losses(self.test_x, test_y))
