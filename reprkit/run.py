@@ -197,13 +197,18 @@ def measure(piece: Piece, dataset: ImageDataset, progress: bool = True) -> None:
     checkpoint = find_checkpoint(folder, recipe.embed.checkpoint)
     trained = json.loads((folder / "training.json").read_text())
     source = {"training": trained, "identity": json.loads((folder / "identity.json").read_text())}
-    stages.do("test", {**source, "checkpoint": checkpoint.name}, ["test_scores.json"],
-              lambda: score_test_split(folder, dataset, recipe.embed.checkpoint, recipe.train.device))  # fmt: skip
-    stages.do("embed", {**source, "embed": asdict(recipe.embed)}, ["embeddings.h5"],
-              lambda: embed(checkpoint, folder / "embeddings.h5", config=recipe.embed, dataset=dataset,
-                            device=recipe.train.device, progress=progress))  # fmt: skip
+    device = recipe.train.device
+
+    def test() -> None:
+        score_test_split(folder, dataset, recipe.embed.checkpoint, device)
+
+    def dump() -> None:
+        out = folder / "embeddings.h5"
+        embed(checkpoint, out, config=recipe.embed, dataset=dataset, device=device, progress=progress)
+
+    stages.do("test", {**source, "checkpoint": checkpoint.name}, ["test_scores.json"], test)
+    stages.do("embed", {**source, "embed": asdict(recipe.embed)}, ["embeddings.h5"], dump)
     with Embeddings(folder / "embeddings.h5") as embeddings:
-        made_from = {"embeddings": stages.key("embed")}
 
         def measure_universality() -> None:
             write_frame(universality(embeddings, config=recipe.universality), folder / "universality.csv")
@@ -219,15 +224,13 @@ def measure(piece: Piece, dataset: ImageDataset, progress: bool = True) -> None:
             write_frame(quality, folder / "tsne_quality.csv")
             write_frame(maps, folder / "tsne.csv")
 
-        stages.do("universality", {**made_from, "protocol": PROTOCOL, "config": asdict(recipe.universality)}, ["universality.csv"],
-                  measure_universality)  # fmt: skip
-        stages.do(
-            "probes",
-            {**made_from, "protocol": Protocol().id, "config": asdict(recipe.probe)},
-            ["probes.csv"],
-            measure_probes,
-        )
-        stages.do("tsne", {**made_from, "config": asdict(recipe.tsne)}, ["tsne.csv", "tsne_quality.csv"], measure_tsne)
+        made_from = {"embeddings": stages.keys["embed"]}
+        score = {**made_from, "protocol": PROTOCOL, "config": asdict(recipe.universality)}
+        probes = {**made_from, "protocol": Protocol().id, "config": asdict(recipe.probe)}
+        maps = {**made_from, "config": asdict(recipe.tsne)}
+        stages.do("universality", score, ["universality.csv"], measure_universality)
+        stages.do("probes", probes, ["probes.csv"], measure_probes)
+        stages.do("tsne", maps, ["tsne.csv", "tsne_quality.csv"], measure_tsne)
 
 
 class Stages:
@@ -240,10 +243,6 @@ class Stages:
             self.keys: dict[str, str] = json.loads(self.file.read_text())
         except (OSError, ValueError):
             self.keys = {}
-
-    def key(self, stage: str) -> str:
-        """Digest of the settings that a stage was done with."""
-        return self.keys[stage]
 
     def do(self, stage: str, settings: dict[str, Any], files: list[str], action: Callable[[], object]) -> None:
         """Run `action` unless its files are there and were made with equal settings."""
