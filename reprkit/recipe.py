@@ -95,6 +95,7 @@ class TrainConfig:
         precision: float32 | bf16 (autocast and channels_last; the penalty stays float32).
         device: auto (cuda, then mps, then cpu) or a torch device name.
         save_every: seconds between resumable states inside an epoch; one is always written at each epoch's end.
+        tensorboard: write the metrics for TensorBoard too (needs the extra `tensorboard`).
     """
 
     epochs: int = 10
@@ -106,6 +107,7 @@ class TrainConfig:
     precision: Literal["float32", "bf16"] = "float32"
     device: str = "auto"
     save_every: float = 60.0
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True)

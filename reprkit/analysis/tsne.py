@@ -159,7 +159,7 @@ def embed_in_plane(
     if rms <= 1e-6 * float(np.abs(z).max()):  # what is left is the rounding of float32
         return _no_map(count, "no map: the embedding is constant")
     # t-SNE does not depend on the scale of z, but its search for bandwidths starts at 1. A power of two is exact.
-    standard = (centred / rms).astype(np.float32)
+    standard = (centred / 2.0 ** np.round(np.log2(rms))).astype(np.float32)
 
     perplexity = min(float(perplexity), (count - 1) / 3)
     wanted = max(1, int(3 * perplexity))

@@ -38,7 +38,7 @@ class Job:
         """All that decides the trained bits, as JSON types; a folder continues only a run of equal identity."""
         plain = self.recipe.to_json()
         keep = {"data": {**plain["data"], "root": None}, "model": plain["model"], "train": {**plain["train"]}}
-        for machine_only in ("save_every", "device"):
+        for machine_only in ("save_every", "device", "tensorboard"):
             keep["train"].pop(machine_only)
         if self.method.endswith("+dgr"):
             keep["dgr"] = plain["dgr"]

@@ -34,6 +34,7 @@ from reprkit.models import build_model, load_encoder_weights
 from reprkit.models.split import Split
 from reprkit.recipe import Recipe
 from reprkit.training.batches import Batch, BatchSource, epoch_order
+from reprkit.training.board import Board
 from reprkit.training.checkpoint import (
     load_state,
     read_header,
@@ -129,6 +130,7 @@ class Trainer:
             )
         self.show = progress
         self.at = Progress()
+        self.board: Board | None = None
         self.model = build_model(job.recipe.model, dataset.tasks, dataset.image_shape[0])
         if job.recipe.model.weights:
             load_encoder_weights(self.model.encoder, job.recipe.model.weights)
@@ -156,6 +158,8 @@ class Trainer:
             self._check_same_run()
             return
         self._open()
+        if self.config.tensorboard:
+            self.board = Board(self.folder, self.at.epoch * self.steps)
         with self._bar() as bar:
             while self.at.epoch < self.config.epochs:
                 self._epoch(bar, stop)
@@ -339,6 +343,8 @@ class Trainer:
             handle.write((json.dumps(record) + "\n").encode())
             handle.flush()
             self.at.log_bytes = handle.tell()
+        if self.board is not None:
+            self.board.add(record)
 
     def _bar(self) -> tqdm:
         return tqdm(

@@ -168,3 +168,20 @@ def test_state_holds_only_tensors_and_plain_values(trained, tmp_path):
         with pytest.raises(TypeError, match=r"state\.x\.y"):
             save_state(tmp_path / "wrong.pt", {"x": {"y": wrong}})
     assert not (tmp_path / "wrong.pt").exists()
+
+
+def test_tensorboard_is_an_extra(tmp_path, tiny, small_digits, trained):
+    recipe = replace(tiny, train=replace(tiny.train, tensorboard=True))
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        with pytest.raises(InputError, match=r"reprkit\[tensorboard\]"):
+            train(recipe, tmp_path / "board", dataset=small_digits)
+        return
+    folder = train(recipe, tmp_path / "board", dataset=small_digits)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    written = [event.value for event in events.Scalars("loss/left/val")]
+    assert written == pytest.approx([r["loss"]["left"] for r in log(folder) if r["split"] == "val"], rel=1e-6)
