@@ -44,12 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split a command line into plain arguments and overrides of recipe fields (`--train.epochs 3`)."""
+    sections = {item.name for item in fields(Recipe) if is_dataclass(item.default_factory)}
+    plain_fields = {item.name for item in fields(Recipe)} - sections
     plain: list[str] = []
     overrides: list[str] = []
     rest = iter(argv)
     for word in rest:
         name = word.removeprefix("--").partition("=")[0]
-        if word.startswith("--") and name.split(".")[0] in Recipe.__dataclass_fields__:
+        if word.startswith("--") and (name in plain_fields or (name.partition(".")[0] in sections and "." in name)):
             overrides += [word] if "=" in word else [word, next(rest, "")]
         else:
             plain.append(word)

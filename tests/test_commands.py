@@ -101,6 +101,26 @@ def test_wrong_input_gives_one_line_and_exit_2(tmp_path, capsys, npz):
     assert "kind" in one_line(capsys)
 
 
+def test_split_overrides():
+    from reprkit.cli import split_overrides
+
+    words = ["run", "r.yaml", "--data", "D", "--train.epochs", "3", "--seeds=[1]", "--data.tasks", "[a]", "--out", "O"]
+    plain, overrides = split_overrides(words)
+    assert plain == ["run", "r.yaml", "--data", "D", "--out", "O"]
+    assert overrides == ["--train.epochs", "3", "--seeds=[1]", "--data.tasks", "[a]"]
+
+
+def test_data_option_reaches_the_loader(tmp_path, capsys, monkeypatch, small_digits):
+    import reprkit.data
+
+    seen = []
+    monkeypatch.setattr(reprkit.data, "load_dataset", lambda config: seen.append(config.root) or small_digits)
+    out = tmp_path / "run"
+    arguments = ["--method", "vanilla", "--train.epochs", "1", "--data", "SOMEWHERE", "--out", str(out)]
+    assert main(["train", *arguments]) == 0
+    assert seen == ["SOMEWHERE"]
+
+
 def test_train_says_what_data_is_missing(tmp_path, capsys):
     recipe = tmp_path / "r.yaml"
     recipe.write_text("data: {name: utkface}\nmethods: [vanilla]")

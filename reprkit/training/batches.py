@@ -44,11 +44,13 @@ class BatchSource:
         images = normalise(images.to(self.device), self.dataset.mean, self.dataset.std)
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        targets = {
-            task.name: torch.from_numpy(np.ascontiguousarray(self.dataset.targets[task.name][rows])).to(self.device)
-            for task in self.dataset.tasks
-        }
-        return Batch(rows, images, targets)
+        return Batch(rows, images, {task.name: self._targets(task.name, rows) for task in self.dataset.tasks})
+
+    def _targets(self, task: str, rows: np.ndarray) -> Tensor:
+        targets = torch.from_numpy(np.ascontiguousarray(self.dataset.targets[task][rows]))
+        if self.device.type == "mps" and targets.dtype == torch.float64:
+            targets = targets.float()  # Apple's GPUs have no float64
+        return targets.to(self.device)
 
     def in_order(self, rows: np.ndarray, size: int) -> Iterator[Batch]:
         """Every row once, in order, `size` at a time."""

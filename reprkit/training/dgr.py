@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -41,8 +42,8 @@ class DummyGradientNorm(nn.Module):
         loss = sum(task.loss(model.heads[task.name](z), targets[task.name]) for task in tasks)
         (loss + 0.1 * penalty(z, targets)).backward()
 
-    The dummies are buffers of this module, not of the model: no optimizer sees them and nothing trains them.
-    Constructing it and calling it leave torch's global random state as it was.
+    The dummies belong to this module, not to the model, ask for no gradient and are always used detached: nothing
+    trains them. Constructing it and calling it leave torch's random state as it was, on every device.
 
     Args:
         heads: task name -> head; dummies have the same architecture and fresh weights.
@@ -84,13 +85,16 @@ class DummyGradientNorm(nn.Module):
         self.estimator = estimator
         self.step = step
         self.control = control
+        # A stream of its own: with torch.manual_seed(seed), a model built from the same seed would begin with the
+        # very numbers that its dummies get. Drawn on the CPU, so that dummies do not depend on the device.
+        stream = np.random.SeedSequence([seed, 0xD6]).generate_state(2, np.uint64) >> np.uint64(1)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(int(stream[0]))
             self.sets = nn.ModuleList(
                 nn.ModuleList(_fresh(heads[task.name], activation) for task in self.tasks) for _ in range(num_dummies)
             )
         self.requires_grad_(False)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(int(stream[1]))
         self.register_buffer("generator_state", generator.get_state())
         if estimator == "finite_difference" and any(_has_relu(head) for head in self.sets.modules()):
             warnings.warn(
@@ -181,21 +185,21 @@ def safe_sqrt(x: Tensor) -> Tensor:
 
 def _fresh(head: nn.Module, activation: str) -> nn.Module:
     """A head of the same architecture with fresh weights from the global generator."""
+    like = next(head.parameters())
     if isinstance(head, MLPHead) and activation != "same":
         dim, hidden, outputs = head.hidden.in_features, head.hidden.out_features, head.out.out_features
-        like = head.hidden.weight
         fresh: nn.Module = (
             LinearHead(dim, outputs) if activation == "linear" else MLPHead(dim, outputs, hidden, activation)  # type: ignore[arg-type]
         )
         return fresh.to(like.device, like.dtype)
-    fresh = copy.deepcopy(head)
+    fresh = copy.deepcopy(head).to("cpu")
     for module in fresh.modules():
         reset = getattr(module, "reset_parameters", None)
         if callable(reset):
             reset()
         elif any(True for _ in module.parameters(recurse=False)):
             raise TypeError(f"{type(module).__name__} in a head has no reset_parameters(): it cannot be made a dummy")
-    return fresh
+    return fresh.to(like.device)
 
 
 def _has_relu(module: nn.Module) -> bool:

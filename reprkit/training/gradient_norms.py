@@ -62,16 +62,16 @@ def _group_norms(z: Tensor, gram: Tensor | None, heads: Sequence[nn.Module], tas
         return _layer_norm2(task.residual(first, targets), z, gram)
     outs = [head.out for head in heads if isinstance(head, MLPHead)]
     hidden, slope = _activate(first, heads[0].activation)
-    weight = torch.stack([out.weight for out in outs]).to(z.dtype)  # [M, C, H]
-    bias = torch.stack([out.bias for out in outs]).to(z.dtype)
+    weight = torch.stack([out.weight.detach() for out in outs]).to(z.dtype)  # [M, C, H]
+    bias = torch.stack([out.bias.detach() for out in outs]).to(z.dtype)
     residual = task.residual(torch.baddbmm(bias[:, None], hidden, weight.mT), targets)  # [M, B, C]
     return _layer_norm2(residual, hidden, None) + _layer_norm2((residual @ weight) * slope, z, gram)
 
 
 def _stacked_linear(z: Tensor, layers: Sequence[nn.Linear]) -> Tensor:
     """Outputs [M, B, H] of M linear layers on the same z, in one matrix product."""
-    weight = torch.cat([layer.weight for layer in layers]).to(z.dtype)
-    bias = torch.cat([layer.bias for layer in layers]).to(z.dtype)
+    weight = torch.cat([layer.weight.detach() for layer in layers]).to(z.dtype)
+    bias = torch.cat([layer.bias.detach() for layer in layers]).to(z.dtype)
     return torch.addmm(bias, z, weight.T).view(len(z), len(layers), -1).transpose(0, 1)
 
 

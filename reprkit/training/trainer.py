@@ -97,6 +97,8 @@ def train(
         dataset = dataset.with_tasks([task])
     with _seeded(job.seed), stop_flag() as stop:
         Trainer(job, folder, dataset, progress).run(stop)
+    if stop.requested:
+        raise Interrupted(f"stopped; {folder} is finished, the same command goes on from there")
     return folder
 
 
@@ -122,7 +124,7 @@ class Trainer:
         self.device = choose_device(config.device)
         self.source = BatchSource(dataset, self.device, channels_last=config.precision == "bf16")
         self.augment = make_augment(job.recipe.data.augment)
-        self.rows = {split: dataset.rows(split) for split in ("train", "val", "test")}
+        self.rows = {split: dataset.rows(split) for split in ("train", "val")}
         self.steps = len(self.rows["train"]) // config.batch_size
         if self.steps == 0:
             raise InputError(
@@ -163,6 +165,8 @@ class Trainer:
         with self._bar() as bar:
             while self.at.epoch < self.config.epochs:
                 self._epoch(bar, stop)
+                if stop.requested and self.at.epoch < self.config.epochs:
+                    raise self._interrupted()
         best = read_header(self.folder / "best.safetensors")
         write_json(
             self.folder / "training.json",
@@ -174,12 +178,13 @@ class Trainer:
         size = self.config.batch_size
         started = saved = time.monotonic()
         self.model.train()
-        sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in self.at.sums.items()}
+        exact: dict[str, Any] = {"device": self.device, "dtype": torch.float32 if self.device.type == "mps" else torch.float64}
+        sums = {name: torch.tensor(value, **exact) for name, value in self.at.sums.items()}
         while self.at.step < self.steps:
             rows = order[self.at.step * size : (self.at.step + 1) * size]
             terms = self._step(self.source.batch(rows, self.augment, (self.job.seed, self.at.epoch, self.at.step)))
             for name, value in terms.items():
-                sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64)) + value.double().cpu()
+                sums[name] = sums.get(name, torch.zeros((), **exact)) + value
             self.at.step += 1
             bar.update()
             now = time.monotonic()
@@ -191,8 +196,8 @@ class Trainer:
                 self.at.seconds += now - started
                 self._save_state()
                 started = saved = now
-            if stop.requested:
-                raise Interrupted(f"stopped in epoch {self.at.epoch + 1}; the same command continues {self.folder}")
+                if stop.requested:
+                    raise self._interrupted()
         self.at.seconds += time.monotonic() - started
         self._end_epoch(bar)
 
@@ -345,6 +350,9 @@ class Trainer:
             self.at.log_bytes = handle.tell()
         if self.board is not None:
             self.board.add(record)
+
+    def _interrupted(self) -> Interrupted:
+        return Interrupted(f"stopped in epoch {self.at.epoch + 1}; the same command continues {self.folder}")
 
     def _bar(self) -> tqdm:
         return tqdm(

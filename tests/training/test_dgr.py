@@ -244,3 +244,16 @@ def test_safe_sqrt_has_zero_slope_at_zero():
     x = torch.tensor([0.0, 4.0], requires_grad=True)
     (slope,) = torch.autograd.grad(safe_sqrt(x).sum(), x)
     assert slope.tolist() == [0.0, 0.25]
+
+
+def test_dummies_share_no_numbers_with_a_model_of_the_same_seed():
+    """Both would begin with the same draws if the dummies were seeded as the model is."""
+    torch.manual_seed(0)
+    model = build_model(ModelConfig("convnet"), TASKS, 1)
+    dummies = DummyGradientNorm(model.heads, TASKS, seed=0)
+    ours = torch.cat([p.flatten() for p in model.parameters() if p.dim() > 1])
+    for head in dummies.sets[0]:
+        theirs = head.hidden.weight.flatten()
+        n = min(len(ours), len(theirs), 5000)
+        assert abs(torch.corrcoef(torch.stack([ours[:n], theirs[:n]]))[0, 1]) < 0.2
+        assert abs(torch.corrcoef(torch.stack([ours[:288], theirs[:288]]))[0, 1]) < 0.3
