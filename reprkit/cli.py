@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from textwrap import fill
@@ -121,12 +122,12 @@ def _parser() -> OneLineParser:
         "Dump the frozen embeddings of a checkpoint to HDF5. Interrupted, the same command continues.",
     )
     embed.add_argument("checkpoint", help="a .safetensors checkpoint or a run folder")
-    embed.add_argument("--out", help="file to write (default: embeddings.h5 beside the checkpoint)")
+    embed.add_argument("--out", help="file to write (default: embeddings[-last][-float16][-bf16].h5 beside it)")
     embed.add_argument("--data", help="root of the data set, where it has moved")
-    embed.add_argument("--which", choices=["best", "last"], default="best", help="checkpoint of a run folder")
-    embed.add_argument("--dtype", choices=["float32", "float16"], default="float32", help="number type on disk")
-    embed.add_argument("--precision", choices=["float32", "bf16"], default="float32", help="of the forward pass")
-    embed.add_argument("--batch_size", type=int, default=256, help="images a forward pass (default: %(default)s)")
+    embed.add_argument("--which", choices=["best", "last"], help="checkpoint of a run folder")
+    embed.add_argument("--dtype", choices=["float32", "float16"], help="number type on disk")
+    embed.add_argument("--precision", choices=["float32", "bf16"], help="of the forward pass")
+    embed.add_argument("--batch_size", type=int, help="images a forward pass (these four default to the recipe's)")
     embed.add_argument("--device", default="auto", help="auto (cuda, mps, cpu) or a torch device")
 
     universality = command(
@@ -151,9 +152,12 @@ def _parser() -> OneLineParser:
     report = command("report", _report, "Draw the figures and write report.html again from the tables of a run.")
     report.add_argument("folder", help="folder of `reprkit run`")
 
-    inspect = command("inspect", _inspect, "Say what a file is: checkpoint, embeddings, recipe or run folder.")
+    inspect = command(
+        "inspect",
+        _inspect,
+        "Say what a file is: checkpoint, embeddings, recipe or run folder. Embeddings are read whole and verified.",
+    )
     inspect.add_argument("file")
-    inspect.add_argument("--verify", action="store_true", help="read an embeddings file whole and check its sums")
 
     command("doctor", _doctor, "Check the installation and name what is wrong and how to mend it.")
     return parser
@@ -189,10 +193,12 @@ def _run(args: argparse.Namespace) -> None:
     from reprkit.run import parse_shard, run
 
     recipe = load_recipe(args.recipe, args.overrides)
+    if args.data:
+        recipe = replace(recipe, data=replace(recipe.data, root=args.data))
     if args.print_config:
         _print_recipe(recipe)
         return
-    _announce(run(recipe, args.out, data=args.data, shard=parse_shard(args.shard)))
+    _announce(run(recipe, args.out, shard=parse_shard(args.shard)))
 
 
 def _announce(result: Path) -> None:
@@ -233,30 +239,40 @@ def _print_recipe(recipe: Any) -> None:
 
 
 def _embed(args: argparse.Namespace) -> None:
+    from reprkit.config import parse_recipe
     from reprkit.recipe import EmbedConfig
     from reprkit.training import embed
+    from reprkit.training.checkpoint import find_checkpoint, read_header
 
-    if args.batch_size < 1:
-        raise InputError("--batch_size must be at least 1")
-    config = EmbedConfig(args.which, args.batch_size, args.dtype, args.precision)
-    print(embed(args.checkpoint, args.out, data=args.data, config=config, device=args.device))
+    given = {"checkpoint": args.which, "batch_size": args.batch_size, "dtype": args.dtype, "precision": args.precision}
+    first = find_checkpoint(args.checkpoint)
+    recipe = parse_recipe(read_header(first)["recipe"], source=str(first))
+    config = replace(recipe.embed, **{name: value for name, value in given.items() if value is not None})
+    out = args.out
+    if out is None:
+        usual = EmbedConfig()
+        odd = [v for name, v in given.items() if name != "batch_size" and v not in (None, getattr(usual, name))]
+        out = first.parent / ("-".join(["embeddings", *odd]) + ".h5")
+    print(embed(args.checkpoint, out, data=args.data, config=config, device=args.device))
 
 
 def _universality(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from reprkit.analysis.universality import universality
-    from reprkit.embeddings import Embeddings
+    from reprkit.embeddings import Embeddings, distinct_labels
     from reprkit.files import write_frame
     from reprkit.recipe import UniversalityConfig
 
     if args.num_dummies < 2:
         raise InputError("--num_dummies must be at least 2: an interval needs a spread")
     config = UniversalityConfig(num_dummies=args.num_dummies, heads=tuple(args.heads), init=args.init)
-    frames = []
-    for path in args.embeddings:
-        with Embeddings(path) as embeddings:
-            frames.append(universality(embeddings, tasks=args.tasks, config=config))
+    with ExitStack() as stack:
+        files = [stack.enter_context(Embeddings(path)) for path in args.embeddings]
+        frames = [
+            universality(file, tasks=args.tasks, config=config, label=label)
+            for file, label in zip(files, distinct_labels(files), strict=True)
+        ]
     frame = pd.concat(frames, ignore_index=True)
     shown = ["encoder", "seed", "task", "head", "status", "U_rel", "U_rel_low", "U_rel_high", "U_rel_tau", "gap", "U",
              "L_star", "L_dummy", "H_y", "rms", "effective_rank"]  # fmt: skip
@@ -271,25 +287,27 @@ def _tsne(args: argparse.Namespace) -> None:
     from reprkit.analysis.figures import tsne_figure
     from reprkit.analysis.style import save
     from reprkit.analysis.tsne import tsne_with_quality
-    from reprkit.embeddings import Embeddings
+    from reprkit.embeddings import Embeddings, distinct_labels
     from reprkit.files import write_frame
     from reprkit.recipe import TsneConfig
-    from reprkit.tasks import Task
 
     config = TsneConfig(samples=args.samples, perplexity=args.perplexity)
-    maps, qualities = [], []
-    tasks: dict[str, Task] = {}
-    for path in args.embeddings:
-        with Embeddings(path) as embeddings:
-            tasks |= embeddings.tasks
-            frame, quality = tsne_with_quality(embeddings, config=config)
+    with ExitStack() as stack:
+        files = [stack.enter_context(Embeddings(path)) for path in args.embeddings]
+        tasks = {name: task for file in files for name, task in file.tasks.items()}
+        maps: list[pd.DataFrame] = []
+        qualities: list[pd.DataFrame] = []
+        for file, label in zip(files, distinct_labels(files, across_seeds=True), strict=True):
+            ids = list(maps[0]["id"]) if maps else None  # the same samples on every map
+            frame, quality = tsne_with_quality(file, config=config, ids=ids, label=label)
             maps.append(frame)
             qualities.append(quality)
     out = Path(args.out)
     frame, quality = pd.concat(maps, ignore_index=True), pd.concat(qualities, ignore_index=True)
     write_frame(frame, out / "tsne.csv")
     write_frame(quality, out / "tsne_quality.csv")
-    save(tsne_figure(frame, tasks, quality), out / "tsne")
+    one = {"seed": 0}  # labels tell the files apart, and a figure shows one seed
+    save(tsne_figure(frame.assign(**one), tasks, quality.assign(**one)), out / "tsne")
     print(quality.to_string(index=False, float_format="%.4g"))
     print(f"figure: {out / 'tsne.png'}")
 
@@ -303,7 +321,7 @@ def _report(args: argparse.Namespace) -> None:
 def _inspect(args: argparse.Namespace) -> None:
     from reprkit.inspection import describe_path
 
-    print(describe_path(Path(args.file), verify=args.verify))
+    print(describe_path(Path(args.file)))
 
 
 def _doctor(args: argparse.Namespace) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_STALE = 3600.0  # seconds after which no writer is still at work on a temporary file
 
 
 @contextlib.contextmanager
@@ -23,6 +28,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):  # of a process that was killed
+        if time.time() - leftover.stat().st_mtime > _STALE:
+            leftover.unlink(missing_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -75,6 +83,11 @@ def json_digest(value: Mapping[str, Any] | list[Any] | str) -> str:
 
 
 def slug(text: str) -> str:
-    """A name safe as one path component: letters, digits, `+ - _ . =`; never empty, never a dot name."""
-    cleaned = re.sub(r"[^\w+.=-]+", "-", text.strip(), flags=re.ASCII).strip(".-")
-    return cleaned or "unnamed"
+    """A name safe as one path component: letters of any script, digits, `+ - _ . , =`; never empty or a dot name.
+
+    Where characters had to go, a digest of the text is appended, so that different texts keep different names.
+    """
+    cleaned = re.sub(r"[^\w+.,=-]+", "-", text).strip(".-")[:80]
+    if cleaned == text:
+        return text
+    return f"{cleaned or 'unnamed'}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"

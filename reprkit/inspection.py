@@ -9,7 +9,7 @@ from reprkit.environment import environment
 from reprkit.errors import Failed, InputError
 
 
-def describe_path(path: Path, *, verify: bool = False) -> str:
+def describe_path(path: Path) -> str:
     """A few lines for people on a checkpoint, an embeddings file, a recipe or a run folder.
 
     Raises:
@@ -29,11 +29,7 @@ def describe_path(path: Path, *, verify: bool = False) -> str:
         return f"recipe '{recipe.name}': {methods} on {recipe.data.name}, {recipe.model.encoder}; seeds {seeds}"
     from reprkit import embeddings
 
-    text = embeddings.describe(path)
-    if verify:
-        embeddings.verify(path)
-        text += "\nverified: every row was read and its checksum holds"
-    return text
+    return embeddings.describe(path)
 
 
 def _describe_checkpoint(path: Path) -> str:

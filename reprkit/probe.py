@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,21 +46,21 @@ def _probe(
     import pandas as pd
 
     from reprkit.analysis.probes import probe_with_predictions
-    from reprkit.embeddings import Embeddings
+    from reprkit.embeddings import Embeddings, distinct_labels
     from reprkit.files import slug, write_frame
     from reprkit.recipe import ProbeConfig
 
     config = ProbeConfig(probes=tuple(probes), bootstrap=bootstrap)
     frames = []
-    for source in sources:
-        with Embeddings(embeddings_of(Path(source), data)) as embeddings:
-            result = probe_with_predictions(embeddings, tasks=tasks, config=config)
+    with ExitStack() as stack:
+        files = [stack.enter_context(Embeddings(embeddings_of(Path(source), data))) for source in sources]
+        for file, label in zip(files, distinct_labels(files), strict=True):
+            result = probe_with_predictions(file, tasks=tasks, config=config, label=label)
             frames.append(result.frame)
             if out:
-                home = Path(out).with_suffix("").with_name(Path(out).stem + "_predictions")
+                home = Path(out).with_name(Path(out).stem + "_predictions")
                 for task, predictions in result.predictions.items():
-                    name = f"{slug(embeddings.label)}_seed{embeddings.seed}__{slug(task)}.csv"
-                    write_frame(predictions, home / name)
+                    write_frame(predictions, home / f"{slug(label)}_seed{file.seed}__{slug(task)}.csv")
     frame = pd.concat(frames, ignore_index=True)
     if out:
         write_frame(frame, Path(out))
@@ -69,10 +70,11 @@ def _probe(
 def embeddings_of(source: Path, data: str | None = None) -> Path:
     """The embeddings file that `source` means; a checkpoint or run folder is embedded first.
 
-    A run folder's own `embeddings.h5` is used as it is; a bare checkpoint is embedded beside itself.
+    A run folder's own `embeddings.h5` is used as it is, unless other data is named; a bare checkpoint is embedded
+    beside itself.
     """
     if source.is_dir():
-        if (source / "embeddings.h5").is_file():
+        if data is None and (source / "embeddings.h5").is_file():
             return source / "embeddings.h5"
         from reprkit.training import embed
 

@@ -7,10 +7,11 @@ imports neither torch nor NumPy, so that `reprkit --help` is quick.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from reprkit.errors import InputError
-from reprkit.files import json_digest
+from reprkit.files import json_digest, slug
 
 DATASETS = ("digits", "utkface", "table")
 ENCODERS = ("convnet", "resnet18", "resnet50", "mobilenet_v2")
@@ -41,6 +42,10 @@ class DataConfig:
     subset: str = ""
     augment: Literal["none", "flip", "crop_flip"] = "none"
 
+    def __post_init__(self) -> None:
+        _check("data.image_size", self.image_size, self.image_size >= 8, "at least 8")
+        _check("data.tasks", list(self.tasks), len(set(self.tasks)) == len(self.tasks), "without repeats")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -55,6 +60,9 @@ class ModelConfig:
     encoder: Literal["convnet", "resnet18", "resnet50", "mobilenet_v2"] = "convnet"
     head_hidden: int = 64
     weights: str | None = None
+
+    def __post_init__(self) -> None:
+        _check("model.head_hidden", self.head_hidden, self.head_hidden >= 0, "0 (linear heads) or more")
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,11 @@ class DGRConfig:
     estimator: Literal["exact", "finite_difference"] = "exact"
     step: float = 1e-3
     control: Literal["none", "random_direction"] = "none"
+
+    def __post_init__(self) -> None:
+        _check("dgr.weight", self.weight, self.weight >= 0, "0 or more")
+        _check("dgr.num_dummies", self.num_dummies, self.num_dummies >= 1, "at least 1")
+        _check("dgr.step", self.step, self.step > 0, "positive")
 
 
 @dataclass(frozen=True)
@@ -109,6 +122,13 @@ class TrainConfig:
     save_every: float = 60.0
     tensorboard: bool = False
 
+    def __post_init__(self) -> None:
+        _check("train.epochs", self.epochs, self.epochs >= 1, "at least 1")
+        _check("train.batch_size", self.batch_size, self.batch_size >= 2, "at least 2 (BatchNorm needs two images)")
+        _check("train.lr", self.lr, self.lr > 0, "positive")
+        _check("train.weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
+        _check("train.save_every", self.save_every, self.save_every > 0, "positive")
+
 
 @dataclass(frozen=True)
 class EmbedConfig:
@@ -126,6 +146,9 @@ class EmbedConfig:
     dtype: Literal["float32", "float16"] = "float32"
     precision: Literal["float32", "bf16"] = "float32"
 
+    def __post_init__(self) -> None:
+        _check("embed.batch_size", self.batch_size, self.batch_size >= 1, "at least 1")
+
 
 @dataclass(frozen=True)
 class ProbeConfig:
@@ -140,6 +163,10 @@ class ProbeConfig:
     probes: tuple[str, ...] = ("knn", "linear", "svm_linear", "svm_rbf", "tree")
     bootstrap: int = 1000
     max_svm: int = 10000
+
+    def __post_init__(self) -> None:
+        _check("probe.bootstrap", self.bootstrap, self.bootstrap >= 2, "at least 2")
+        _check("probe.max_svm", self.max_svm, self.max_svm >= 100, "at least 100")
 
 
 @dataclass(frozen=True)
@@ -175,6 +202,11 @@ class TsneConfig:
     perplexity: float = 30.0
     iterations: int = 500
 
+    def __post_init__(self) -> None:
+        _check("tsne.samples", self.samples, self.samples >= 10, "at least 10")
+        _check("tsne.perplexity", self.perplexity, self.perplexity > 1, "above 1")
+        _check("tsne.iterations", self.iterations, self.iterations >= 1, "at least 1")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -185,8 +217,9 @@ class Recipe:
         methods: e.g. single, vanilla, vanilla+dgr.
         seeds: training seeds; the splits do not depend on them.
         data, model, dgr, train, embed, probe, universality, tsne: settings by stage.
-        grid: dotted field -> values to try (`dgr.weight: [0.01, 0.1]`); the value with the best validation
-            score, averaged over seeds, is kept for each method; `dgr.*` applies to `+dgr` methods only.
+        grid: dotted field of model, dgr or train (or data.augment) -> values to try, such as
+            `dgr.weight: [0.01, 0.1]`; the value with the best validation score, averaged over seeds, is kept for
+            each method; `dgr.*` applies to `+dgr` methods only.
     """
 
     name: str = "digits"
@@ -207,10 +240,25 @@ class Recipe:
             split_method(method)
         if not self.methods or not self.seeds:
             raise InputError("a recipe needs at least one method and one seed")
+        _check("methods", list(self.methods), len(set(self.methods)) == len(self.methods), "without repeats")
+        _check("seeds", list(self.seeds), len(set(self.seeds)) == len(self.seeds), "without repeats")
+        _check("seeds", list(self.seeds), min(self.seeds) >= 0, "0 or more")
+        for name in self.grid:
+            section = name.partition(".")[0]
+            if section not in ("data", "model", "dgr", "train") or (section == "data" and name != "data.augment"):
+                raise InputError(
+                    f"grid: '{name}' cannot vary inside one run; use model.*, dgr.*, train.* or data.augment"
+                )
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain JSON types (tuples become lists)."""
         return _plain(asdict(self))
+
+
+def run_folder(root: Path, method: str, seed: int, *, task: str = "", point: str = "") -> Path:
+    """Where an encoder lives below the folder of a run: `runs/<method>[/<grid point>]/seed<k>[/<task>]`."""
+    parts = [slug(method), *([slug(point)] if point else []), f"seed{seed}", *([slug(task)] if task else [])]
+    return root.joinpath("runs", *parts)
 
 
 def split_method(method: str) -> tuple[str, bool]:
@@ -229,6 +277,11 @@ def split_method(method: str) -> tuple[str, bool]:
 def config_digest(config: Any) -> str:
     """First 16 hex digits of the SHA-256 of a config dataclass or JSON value."""
     return json_digest(_plain(asdict(config) if hasattr(config, "__dataclass_fields__") else config))[:16]
+
+
+def _check(name: str, value: Any, sound: bool, wanted: str) -> None:
+    if not sound:
+        raise InputError(f"{name}: {value} should be {wanted}")
 
 
 def _plain(value: Any) -> Any:

@@ -16,7 +16,7 @@ import pytest
 import reprkit.data
 from reprkit.config import write_recipe
 from reprkit.embeddings import Embeddings, fingerprint_file
-from reprkit.errors import InputError
+from reprkit.errors import Failed, InputError
 from reprkit.recipe import Recipe, TrainConfig
 from reprkit.run import parse_shard, run
 
@@ -98,13 +98,33 @@ def test_grid_is_chosen_on_validation(tmp_path, recipe, use_small):
     assert not (lost / "test_scores.json").exists(), "a setting that was not chosen never sees the test split"
 
 
+def test_a_setting_that_diverges_does_not_stop_the_rest(tmp_path, recipe, use_small):
+    wild = replace(recipe, methods=("vanilla",), grid={"train.lr": [1e-3, 1e25]}, train=TrainConfig(1, optimizer="sgd"))
+    out = tmp_path / "run"
+    for _ in range(2):
+        assert run(wild, out) == out / "report.html"
+        table = pd.read_csv(out / "selection.csv", keep_default_na=False).set_index("point")
+        assert table.chosen.to_dict() == {"train.lr=0.001": True, "train.lr=1e+25": False}
+        assert "NaN" in table.failed["train.lr=1e+25"]
+    with pytest.raises(Failed, match="vanilla could not be trained"):
+        run(replace(wild, grid={"train.lr": [1e25]}), tmp_path / "none")
+
+
+def test_grids_over_what_a_run_shares_are_refused():
+    for field in ("data.image_size", "seeds", "name", "probe.bootstrap"):
+        with pytest.raises(InputError, match=field):
+            Recipe(grid={field: [1, 2]})
+
+
 def test_shards_share_a_run(tmp_path, recipe, use_small):
     two = replace(recipe, methods=("vanilla", "vanilla+dgr"))
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(two, whole)
     assert run(two, parts, shard=parse_shard("1/2")) == parts
-    run(two, parts, shard=parse_shard("2/2"))
+    assert run(two, parts, shard=parse_shard("2/2")) == parts
     assert run(two, parts, shard=parse_shard("1/2")) == parts / "report.html"
+    (parts / "report.html").unlink()
+    assert run(two, parts, shard=parse_shard("2/2")) == parts / "report.html"
     assert hashes(parts, *RESULTS) == hashes(whole, *RESULTS)
     for wrong in ("0/2", "3/2", "1", "a/b", "-1/2"):
         with pytest.raises(InputError, match="--shard"):

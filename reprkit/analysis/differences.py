@@ -14,6 +14,7 @@ from reprkit.analysis.results import Results, Run, predictions
 from reprkit.analysis.seeds import OVER_SAMPLES, OVER_SEEDS
 from reprkit.analysis.stats import PairedDifference, paired_difference, t_interval
 from reprkit.errors import InputError
+from reprkit.files import slug
 
 OWN_HEAD = "own head"
 COLUMNS = [
@@ -140,8 +141,9 @@ class _SamplePairs:
                 key = (run, "head" if predictor == OWN_HEAD else "probes")
                 if key not in self.tables:
                     self.tables[key] = read(run)
-                if task in self.tables[key]:
-                    return self.tables[key][task]
+                for name in (task, slug(task)):  # prediction files carry the slug, heads the name
+                    if name in self.tables[key]:
+                        return self.tables[key][name]
         return None
 
 

@@ -13,9 +13,9 @@ import numpy as np
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of resampled values [B]."""
+    """Percentile interval of resampled values [B]; NaN (a resample that drew no sample) does not count."""
     tail = (1 - level) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
+    low, high = np.nanquantile(values, [tail, 1 - tail])
     return float(low), float(high)
 
 
@@ -71,15 +71,19 @@ class TwoWayBootstrap:
     def dummy_losses(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """view -> [M] mean losses, and view -> [B] resampled means over predictors and samples."""
         means = {view: sums / self.count for view, sums in self.sums.items()}
-        resampled = {
-            view: np.einsum("bm,mb->b", self.shares, block) / self.weight for view, block in self.weighted.items()
-        }
+        drawn = self._drawn
+        resampled = {view: np.einsum("bm,mb->b", self.shares, block) / drawn for view, block in self.weighted.items()}
         return means, resampled
 
     def single_loss(self, name: str) -> tuple[float, np.ndarray]:
         """Mean loss of a single predictor, and its resamples [B] over samples."""
         total, resampled = self.single[name]
-        return total / self.count, resampled / self.weight
+        return total / self.count, resampled / self._drawn
+
+    @property
+    def _drawn(self) -> np.ndarray:
+        """Number of samples in each resample; NaN for none, which happens with a handful of samples."""
+        return np.where(self.weight > 0, self.weight, np.nan)
 
 
 class Lead:

@@ -12,6 +12,7 @@ import numpy as np
 from reprkit.analysis import linalg
 from reprkit.analysis.geometry import sufficient_statistics
 from reprkit.analysis.optimal import Basis, Choice, choose_linear, cross_entropies
+from reprkit.analysis.probes.data import carve_by_id
 from reprkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -93,13 +94,13 @@ class Study:
         if "val" in embeddings.splits:
             self.selection, self.fit, self.val = "val", self.train, self._load(embeddings, "val")
         else:
-            order = np.random.RandomState(0).permutation(len(self.train.z))
-            held = max(1, len(order) // 5)
+            held = carve_by_id(embeddings.ids("train"))  # the same samples that the probes hold out
             self.selection = "a fifth of train"
-            self.fit, self.val = self.train.take(np.sort(order[held:])), self.train.take(np.sort(order[:held]))
+            self.fit, self.val = self.train.take(np.flatnonzero(~held)), self.train.take(np.flatnonzero(held))
         self.counts = {
             name: np.bincount(y[y >= 0], minlength=self.classes[name]) for name, y in self.fit.targets.items()
         }
+        self._linear: dict[str, Choice] = {}
         self.remarks = dict.fromkeys(names, "")
         for name in names:
             self._drop_unseen(name)
@@ -168,18 +169,17 @@ class Study:
             made += [x if rows.all() else x[rows], rank[y[rows]]]
         return made[0], made[1], made[2], made[3]
 
-    @cached_property
-    def linear(self) -> dict[str, Choice]:
-        """The linear optimum of each task that can be measured."""
-        return {
-            name: choose_linear(*self.fitting_rows(name), self.num_seen(name), variances=self.basis.variances)
-            for name in self.classes
-            if not self.problem(name)
-        }
+    def linear(self, name: str) -> Choice:
+        """The linear optimum of a task."""
+        if name not in self._linear:
+            rows = self.fitting_rows(name)
+            self._linear[name] = choose_linear(*rows, self.num_seen(name), variances=self.basis.variances)
+        return self._linear[name]
 
     def star(self, name: str, *, mlp_seed: int | None = None) -> Star:
         """The best of the constant predictor, the linear fit and, if a seed is given, two-layer predictors."""
-        predictors = {"linear": (self.linear[name].fit.logits, self.linear[name].val_loss)}
+        chosen = self.linear(name)
+        predictors = {"linear": (chosen.fit.logits, chosen.val_loss)}
         if mlp_seed is not None and self.statistics.rms:  # a constant z leaves nothing to train on
             from reprkit.analysis.perceptron import choose_mlp
 

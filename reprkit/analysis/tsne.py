@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reprkit.analysis.neighbors import cores, exact_neighbors
+from reprkit.analysis.neighbors import exact_neighbors
 from reprkit.errors import InputError
 from reprkit.recipe import TsneConfig
 from reprkit.tasks import Task
@@ -63,7 +63,7 @@ def tsne(
     split: str = "test",
     ids: Sequence[str] | None = None,
     label: str | None = None,
-    n_jobs: int | None = None,
+    n_jobs: int = 1,
 ) -> pd.DataFrame:
     """Map one split of an embeddings file to the plane; see `tsne_with_quality`, whose first result this is."""
     return tsne_with_quality(embeddings, config=config, split=split, ids=ids, label=label, n_jobs=n_jobs)[0]
@@ -76,7 +76,7 @@ def tsne_with_quality(
     split: str = "test",
     ids: Sequence[str] | None = None,
     label: str | None = None,
-    n_jobs: int | None = None,
+    n_jobs: int = 1,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Map one split of an embeddings file to the plane, and measure what the map keeps.
 
@@ -87,7 +87,8 @@ def tsne_with_quality(
         ids: samples to map, in this order; None selects `config.samples` of them by `select_ids` over the first
             task, which gives the same samples for every encoder of the same data.
         label: name of the encoder; None takes the file's.
-        n_jobs: threads; None takes every core. The result does not depend on it.
+        n_jobs: threads of the optimisation. The result does not depend on it. They wait for one another many times a
+            second: more than one helps on idle cores and hurts badly on busy ones.
 
     Returns:
         Coordinates, a row a sample: encoder, seed, task (the task of an encoder trained for that one alone, else
@@ -138,7 +139,7 @@ def embed_in_plane(
     *,
     perplexity: float = 30.0,
     iterations: int = 500,
-    n_jobs: int | None = None,
+    n_jobs: int = 1,
     name: str = "t-SNE",
 ) -> TsneMap:
     """t-SNE of the rows of z [N, D] with exact neighbours and a fixed start, bitwise the same for any `n_jobs`.
@@ -158,13 +159,12 @@ def embed_in_plane(
     rms = float(np.sqrt((centred**2).mean()))
     if rms <= 1e-6 * float(np.abs(z).max()):  # what is left is the rounding of float32
         return _no_map(count, "no map: the embedding is constant")
-    # t-SNE does not depend on the scale of z, but its search for bandwidths starts at 1. A power of two is exact.
-    standard = (centred / 2.0 ** np.round(np.log2(rms))).astype(np.float32)
+    standard = (centred / rms).astype(np.float32)  # the map has no scale, but the search for bandwidths starts at 1
 
     perplexity = min(float(perplexity), (count - 1) / 3)
     wanted = max(1, int(3 * perplexity))
     k = min(count - 1, max(wanted, QUALITY_NEIGHBORS))
-    neighbors, distances = exact_neighbors(standard, k, metric="euclidean", threads=n_jobs)
+    neighbors, distances = exact_neighbors(standard, k, metric="euclidean")
     start = initial_points(standard)
     try:
         from openTSNE import TSNE  # noqa: F401  only asks whether it is there
@@ -174,7 +174,7 @@ def embed_in_plane(
         status = "ok (by scikit-learn: openTSNE is not installed)"
     else:
         graph = (neighbors[:, :wanted], distances[:, :wanted])
-        points, kl = _with_opentsne(graph, start, perplexity, iterations, n_jobs or cores(), name)
+        points, kl = _with_opentsne(graph, start, perplexity, iterations, n_jobs, name)
         status = "ok"
     distinct = len({row.tobytes() for row in standard})
     if status == "ok" and distinct < count / 2:
@@ -319,11 +319,13 @@ def _advance(bar: Any) -> Callable[[int, float, Any], None]:
 
 def _with_sklearn(z: NDArray, start: NDArray, perplexity: float, iterations: int) -> tuple[NDArray[np.float64], float]:
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     model = TSNE(
         perplexity=perplexity, init=start.astype(np.float32), max_iter=EARLY_ITERATIONS + iterations, random_state=0
     )
-    points = model.fit_transform(z)
+    with threadpool_limits(1, user_api="openmp"):
+        points = model.fit_transform(z)
     return points.astype(np.float64), float(model.kl_divergence_)
 
 

@@ -87,10 +87,11 @@ def universality(
     tasks: Sequence[str] | None = None,
     config: UniversalityConfig = DEFAULT,
     label: str | None = None,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """Measure the universality of the encoder behind `embeddings`, one row per task and head.
 
-    Reads the splits train, val and test; without val, a fifth of train (chosen at random, fixed) takes its place.
+    Reads the splits train, val and test; without val, a fifth of train (by a hash of the ids) takes its place.
     Holds the embeddings in memory, the training split in float64. Losses are in nats.
 
     Args:
@@ -98,6 +99,7 @@ def universality(
         tasks: names; the tasks the encoder was trained for by default.
         config: dummies, heads and resamples.
         label: name of the encoder in the result, instead of the file's own.
+        progress: show a bar on standard error, if that is a terminal.
 
     Returns:
         Rows with `COLUMNS`:
@@ -123,11 +125,11 @@ def universality(
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     if measured:
         study = Study(embeddings, measured)
-        with tqdm(total=len(config.heads) * len(measured), desc=f"universality of {encoder}", disable=None) as bar:
+        total = len(config.heads) * sum(not study.problem(name) for name in measured)
+        with tqdm(total=total, desc=f"universality of {encoder}", disable=None if progress else True) as bar:
             for head in config.heads:
-                for name, row in _measure(study, cast(Head, head), config):
+                for name, row in _measure(study, cast(Head, head), config, bar).items():
                     rows[name, head] = row
-                    bar.update()
     frame = []
     for name in names:
         for head in config.heads:
@@ -160,8 +162,8 @@ VIEWS = ("raw", "rms1", "tau")
 """The losses of each dummy: on raw z, on centred RMS-1 z, and there at its best temperature."""
 
 
-def _measure(study: Study, head: Head, config: UniversalityConfig) -> Iterator[tuple[str, dict[str, Any]]]:
-    """One record for each task, in order."""
+def _measure(study: Study, head: Head, config: UniversalityConfig, bar: tqdm) -> dict[str, dict[str, Any]]:
+    """task -> its record, for one architecture of dummies."""
     names = [name for name in study.classes if not study.problem(name)]
     settings = {"universality": PROTOCOL, "head": head, "selection": study.selection, "sample": SAMPLE_ROWS}
     common: dict[str, Any] = {
@@ -174,14 +176,15 @@ def _measure(study: Study, head: Head, config: UniversalityConfig) -> Iterator[t
         "mean_norm": study.statistics.mean_norm,
         "effective_rank": study.statistics.effective_rank,
     }
-    dummies = None
+    scores = {name: {"status": study.problem(name)} for name in study.classes}
     if names:
         width = {"dim": study.statistics.dim, "outputs": max(study.classes[name] for name in names)}
         dummies = draw_dummies(head, **width, count=config.num_dummies, seed=config.seed, init=config.init)
-    scores = _score(study, dummies, names, config) if dummies else {}
-    for name in study.classes:
-        record = {**common, "num_classes": study.classes[name], "n": int((study.test.targets[name] >= 0).sum())}
-        yield name, record | scores.get(name, {"status": study.problem(name)})
+        scores |= _score(study, dummies, names, config, bar)
+    counted = {name: int((study.test.targets[name] >= 0).sum()) for name in study.classes}
+    return {
+        name: common | {"num_classes": study.classes[name], "n": counted[name]} | scores[name] for name in study.classes
+    }
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,9 @@ class _Fitted:
     temperatures: np.ndarray
 
 
-def _score(study: Study, dummies: Dummies, names: Sequence[str], config: UniversalityConfig) -> dict[str, dict]:
+def _score(
+    study: Study, dummies: Dummies, names: Sequence[str], config: UniversalityConfig, bar: tqdm
+) -> dict[str, dict[str, Any]]:
     """task -> its record. All tasks share the passes over val and test."""
     raw, rms1 = _views(study, dummies)
     fitted = {name: _fit_dummies(study, dummies, raw, rms1, name) for name in names}
@@ -208,7 +213,10 @@ def _score(study: Study, dummies: Dummies, names: Sequence[str], config: Univers
         for where, losses in dummy_losses(row_blocks(part.z), dummies, requests, mean=study.mean):
             yield where, dict(zip(keys, losses, strict=True))
 
-    stars = {name: study.star(name, mlp_seed=config.seed if dummies.head == "mlp" else None) for name in names}
+    stars = {}
+    for name in names:
+        stars[name] = study.star(name, mlp_seed=config.seed if dummies.head == "mlp" else None)
+        bar.update()
     lead = {name: Lead(int((study.val.targets[name] >= 0).sum())) for name in names}
     for where, losses in passes(study.val):
         for name, view in keys:
@@ -226,7 +234,7 @@ def _score(study: Study, dummies: Dummies, names: Sequence[str], config: Univers
     results = {}
     for name in names:
         beaten = lead[name].largest_z() > BEATEN
-        record = _record(boots[name], stars[name], study.linear[name].fit, beaten=beaten, remark=study.remarks[name])
+        record = _record(boots[name], stars[name], study.linear(name).fit, beaten=beaten, remark=study.remarks[name])
         few = dummies if dummies.head == "linear" else dummies.first_few(GRADIENT_MLPS)
         norms = [
             gradient_norms(

@@ -21,13 +21,14 @@ from reprkit.tasks import Task
 
 FORMAT = "reprkit-checkpoint"
 VERSION = 1
+FIELDS = ("recipe", "method", "seed", "tasks", "image_shape", "epoch", "step", "val_score", "fingerprints")
 
 
 def save_checkpoint(path: str | Path, model: Split, meta: Mapping[str, Any]) -> None:
     """Write the model's tensors and a JSON header in one step.
 
-    The file alone rebuilds the model: `meta` holds `recipe`, `method`, `seed`, `tasks`, `image_shape`, `mean`,
-    `std`, `epoch`, `step`, `val_score` and `fingerprints`.
+    The file alone rebuilds the model: `meta` holds `recipe`, `method`, `seed`, `task`, `tasks`,
+    `image_shape`, `epoch`, `step`, `val_score` and `fingerprints`.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     # One key only: safetensors writes several in random order, and equal runs give equal files.
@@ -55,10 +56,17 @@ def read_header(path: str | Path) -> dict[str, Any]:
         ) from None
     if FORMAT not in header:
         raise InputError(f"{file}: weights without a reprkit header; use them as model.weights in a recipe instead")
-    meta = json.loads(header[FORMAT])
-    if meta["version"] > VERSION:
-        raise InputError(f"{file}: written by a newer reprkit (version {meta['version']}); upgrade reprkit")
-    return dict(meta)
+    try:
+        meta = dict(json.loads(header[FORMAT]))
+        version = int(meta["version"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{file}: its reprkit header is damaged; train or copy it again") from None
+    if version > VERSION:
+        raise InputError(f"{file}: written by a newer reprkit (version {version}); upgrade reprkit")
+    missing = [name for name in FIELDS if name not in meta]
+    if missing:
+        raise InputError(f"{file}: its reprkit header lacks '{missing[0]}'; train or copy it again")
+    return meta
 
 
 def load_checkpoint(path: str | Path) -> tuple[Split, dict[str, Any]]:
@@ -68,7 +76,11 @@ def load_checkpoint(path: str | Path) -> tuple[Split, dict[str, Any]]:
     recipe = parse_recipe(meta["recipe"], source=str(path))
     with torch.random.fork_rng(devices=[]):
         model = build_model(recipe.model, tasks, meta["image_shape"][0])
-    model.load_state_dict(load_file(path))
+    try:
+        model.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError) as error:
+        first = str(error).splitlines()[-1].strip()
+        raise InputError(f"{path}: its tensors do not fit the encoder it names ({first}); copy it again") from None
     return model.eval(), meta
 
 

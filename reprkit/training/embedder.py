@@ -12,16 +12,17 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from reprkit.config import parse_recipe
+from reprkit.config import load_recipe, parse_recipe
 from reprkit.data import SPLITS, load_dataset
 from reprkit.data.base import ImageDataset
 from reprkit.embeddings import EmbeddingsWriter, SplitRows, fingerprint_tensors
 from reprkit.environment import versions
 from reprkit.errors import InputError
-from reprkit.recipe import EmbedConfig
+from reprkit.recipe import EmbedConfig, Recipe
 from reprkit.training.batches import BatchSource
-from reprkit.training.checkpoint import find_checkpoint, load_checkpoint
+from reprkit.training.checkpoint import find_checkpoint, load_checkpoint, read_header
 from reprkit.training.devices import autocast, choose_device
+from reprkit.training.job import fingerprints
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def embed(
     Args:
         checkpoint: a checkpoint file, or a run folder (`config.checkpoint` picks best or last).
         out: the file to write; None means `embeddings.h5` beside the checkpoint.
-        data: root of the data set, where it is not the one the checkpoint was trained from.
+        data: root of the data set; None means the one in the `recipe.yaml` beside the checkpoint.
         config: batch size, precision and number type on disk; None means the recipe's.
         dataset: the data set, where it is loaded already.
         device: auto, or a torch device name.
@@ -56,13 +57,14 @@ def embed(
     Raises:
         InputError: unreadable checkpoint or data, or representations that are not finite.
     """
-    file = find_checkpoint(checkpoint, config.checkpoint if config else "best")
+    file = find_checkpoint(checkpoint)
+    config = config or _recipe_of(file).embed
+    file = find_checkpoint(checkpoint, config.checkpoint)
     model, meta = load_checkpoint(file)
-    recipe = parse_recipe(meta["recipe"], source=str(file))
-    config = config or recipe.embed
     if dataset is None:
-        wanted = replace(recipe.data, root=str(data)) if data is not None else recipe.data
-        dataset = load_dataset(wanted)
+        wanted = _recipe_of(file).data
+        root = str(data) if data is not None else _known_root(file)
+        dataset = load_dataset(replace(wanted, root=root) if root else wanted)
     trained = [record["name"] for record in meta["tasks"]]
     _check_data(file, meta, dataset)
     place = choose_device(device)
@@ -85,12 +87,7 @@ def embed(
             "seed": meta["seed"],
             "trained_tasks": trained,
             "config": meta["recipe"],
-            "fingerprints": {
-                "checkpoint": fingerprint,
-                "dataset": dataset.fingerprint,
-                "split": dataset.split_fingerprint,
-                "transform": dataset.transform_fingerprint,
-            },
+            "fingerprints": {"checkpoint": fingerprint, **fingerprints(dataset)},
             "provenance": {
                 "dataset": dataset.name,
                 "split_rule": dataset.split_rule,
@@ -108,12 +105,10 @@ def embed(
         dtype=config.dtype,
     )
     before = _buffers(model)
-    total = sum(len(r) for r in rows.values())
     done = {split: writer.rows_done(split) for split in rows}
-    with tqdm(
-        total=total, initial=sum(done.values()), desc=f"embed {meta['method']} seed {meta['seed']}", unit="image",
-        leave=False, dynamic_ncols=True, disable=None if progress else True,
-    ) as bar:  # fmt: skip
+    look: dict[str, Any] = {"leave": False, "dynamic_ncols": True, "disable": None if progress else True}
+    name = f"embed {meta['method']} seed {meta['seed']}"
+    with tqdm(total=sum(map(len, rows.values())), initial=sum(done.values()), desc=name, unit="image", **look) as bar:
         for split, r in rows.items():
             # Batches start at multiples of the batch size even after a resume: a row's sums, and so its last
             # bits, may depend on the size of the batch it is computed in.
@@ -122,9 +117,8 @@ def embed(
                 if stop <= done[split]:
                     continue
                 z, logits = _encode(model, source, r[start:stop], config.precision)
-                skip = max(done[split] - start, 0)
-                writer.append(split, z[skip:], {name: value[skip:] for name, value in logits.items()})
-                bar.update(stop - start - skip)
+                writer.append(split, z, logits, start=start)
+                bar.update(stop - max(start, done[split]))
     if any(not torch.equal(old, new) for old, new in zip(before, _buffers(model), strict=True)):
         raise RuntimeError(f"{file}: a buffer of the encoder moved while embedding; it is not frozen")
     return writer.finish()
@@ -143,6 +137,16 @@ def _encode(
     return z.float().cpu().numpy(), {name: value.float().cpu().numpy() for name, value in logits.items()}
 
 
+def _recipe_of(file: Path) -> Recipe:
+    return parse_recipe(read_header(file)["recipe"], source=str(file))
+
+
+def _known_root(file: Path) -> str | None:
+    """The data root in the recipe beside a checkpoint: a checkpoint itself carries no path."""
+    beside = file.parent / "recipe.yaml"
+    return load_recipe(beside).data.root if beside.is_file() else None
+
+
 def _buffers(model: nn.Module) -> list[Tensor]:
     return [buffer.detach().clone().cpu() for buffer in model.buffers()]
 
@@ -155,8 +159,9 @@ def _check_data(file: Path, meta: dict[str, Any], dataset: ImageDataset) -> None
     missing = [record["name"] for record in meta["tasks"] if record["name"] not in there]
     if missing:
         raise InputError(f"{file}: was trained for '{missing[0]}', which {dataset.name} does not have now")
-    now = {"dataset": dataset.fingerprint, "split": dataset.split_fingerprint}
-    if any(meta["fingerprints"][key] != value for key, value in now.items()):
+    if meta["fingerprints"] != fingerprints(dataset):
         logger.warning(
-            "%s was trained on other data or another split than is embedded now: test rows may be known to it", file
+            "%s was trained on other data, another split or other preprocessing than is embedded now: "
+            "it may have seen test images",
+            file,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reprkit.data.base import ImageDataset
@@ -43,6 +43,21 @@ class Job:
         if self.method.endswith("+dgr"):
             keep["dgr"] = plain["dgr"]
         return {**keep, "method": self.method, "seed": self.seed, "task": self.task}
+
+    def portable_recipe(self) -> dict[str, Any]:
+        """The recipe as a checkpoint carries it: this encoder's, without what belongs to a machine (paths, device)."""
+        recipe = replace(
+            self.recipe,
+            methods=(self.method,),
+            seeds=(self.seed,),
+            grid={},
+            data=replace(self.recipe.data, root=None),
+            model=replace(self.recipe.model, weights=None),
+        )
+        record = recipe.to_json()
+        for machine_only in ("save_every", "device", "tensorboard"):
+            record["train"].pop(machine_only)
+        return record
 
     @property
     def title(self) -> str:

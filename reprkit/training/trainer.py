@@ -1,8 +1,9 @@
 """The training loop: one encoder, from a recipe to a run folder.
 
 A run folder holds `recipe.yaml environment.json identity.json metrics.jsonl last.safetensors best.safetensors
-state.pt training.json`. Killed at any moment and started again with the same arguments, it ends with the same bits:
-the order of samples and their augmentation depend on (seed, epoch, step) alone, and `state.pt` holds the rest.
+state.pt training.json`. Killed at any moment and started again with the same arguments, it ends with the same
+checkpoints, bit for bit, and the same metrics but for their times: the order of samples and their augmentation depend
+on (seed, epoch, step) alone, and `state.pt` holds the rest.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from reprkit.data.augment import make_augment
 from reprkit.data.base import ImageDataset
 from reprkit.environment import environment
 from reprkit.errors import Failed, InputError, Interrupted
-from reprkit.files import write_json
+from reprkit.files import slug, write_json
 from reprkit.interrupts import StopFlag, stop_flag
 from reprkit.models import build_model, load_encoder_weights
 from reprkit.models.split import Split
-from reprkit.recipe import Recipe
+from reprkit.recipe import Recipe, run_folder
 from reprkit.training.batches import Batch, BatchSource, epoch_order
 from reprkit.training.board import Board
 from reprkit.training.checkpoint import (
@@ -71,7 +72,7 @@ def train(
 
     Args:
         recipe: a Recipe, or the path of a recipe file.
-        out: run folder; None means `runs/<recipe>/<method>/seed<seed>[/<task>]`.
+        out: run folder; None means where `reprkit run` would put it, below `runs/<recipe name>`.
         method: None means the recipe's only method.
         seed: None means the recipe's first seed.
         task: the task of a `single` encoder.
@@ -90,7 +91,8 @@ def train(
             raise InputError(f"the recipe has {len(recipe.methods)} methods: name one of {', '.join(recipe.methods)}")
         method = recipe.methods[0]
     job = Job(recipe, method, recipe.seeds[0] if seed is None else seed, task)
-    folder = Path(out) if out is not None else Path("runs", recipe.name, method, f"seed{job.seed}", task)
+    default = run_folder(Path("runs", slug(recipe.name)), method, job.seed, task=task)
+    folder = Path(out) if out is not None else default
     if dataset is None:
         dataset = load_dataset(recipe.data)
     if task:
@@ -178,13 +180,14 @@ class Trainer:
         size = self.config.batch_size
         started = saved = time.monotonic()
         self.model.train()
-        exact: dict[str, Any] = {"device": self.device, "dtype": torch.float32 if self.device.type == "mps" else torch.float64}
-        sums = {name: torch.tensor(value, **exact) for name, value in self.at.sums.items()}
+        kind = torch.float32 if self.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+        zero = torch.zeros((), dtype=kind, device=self.device)
+        sums = {name: zero + value for name, value in self.at.sums.items()}
         while self.at.step < self.steps:
             rows = order[self.at.step * size : (self.at.step + 1) * size]
             terms = self._step(self.source.batch(rows, self.augment, (self.job.seed, self.at.epoch, self.at.step)))
             for name, value in terms.items():
-                sums[name] = sums.get(name, torch.zeros((), **exact)) + value
+                sums[name] = sums.get(name, zero) + value
             self.at.step += 1
             bar.update()
             now = time.monotonic()
@@ -307,7 +310,7 @@ class Trainer:
     def _save_checkpoint(self, name: str, val_score: float) -> None:
         data = self.dataset
         meta: dict[str, Any] = {
-            "recipe": self.job.recipe.to_json(),
+            "recipe": self.job.portable_recipe(),
             "method": self.job.method,
             "seed": self.job.seed,
             "task": self.job.task,

@@ -255,7 +255,7 @@ def test_unresolved_gap_is_printed_but_not_inverted(clusters, monkeypatch: pytes
     # Dummies that are themselves the optimal predictor: the gap is a tie.
     first = universality(clusters, config=QUICK).iloc[0]
     study = importlib.import_module("reprkit.analysis.study").Study(clusters, ["left"])
-    fit, basis = study.linear["left"].fit, study.basis
+    fit, basis = study.linear("left").fit, study.basis
     weights = fit.weights @ basis.components.T
     bias = fit.bias - weights @ basis.mean
 
@@ -291,7 +291,7 @@ def test_failed_optimiser_is_reported(clusters, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_dummy_that_beats_the_optimum_is_an_optimiser_failure(clusters, monkeypatch: pytest.MonkeyPatch) -> None:
     study = importlib.import_module("reprkit.analysis.study").Study(clusters, ["left"])
-    fit, basis = study.linear["left"].fit, study.basis
+    fit, basis = study.linear("left").fit, study.basis
     weights = fit.weights @ basis.components.T
 
     def informed(*args, **options):
@@ -425,6 +425,15 @@ def test_protocol_names_the_settings(clusters, result: pd.DataFrame) -> None:
 
 def test_single_encoders_are_judged_on_their_own_task(toy) -> None:
     assert list(universality(toy(trained_tasks=["right"]), config=QUICK)["task"]) == ["right"]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rows", [1, 4])
+def test_a_tiny_test_split_gives_wide_intervals_and_no_warnings(toy, rows: int) -> None:
+    found = universality(toy(sizes=(60, 20, rows)), config=QUICK, progress=False)
+    assert set(found["n"]) == {rows}
+    assert set(found["status"]) <= {"ok", "no_headroom", "unresolved"}
+    assert np.isfinite(found[["gap", "gap_low", "gap_high"]].to_numpy(dtype=float)).all()
 
 
 def test_wrong_input_is_one_clear_line(clusters, fake_embeddings) -> None:
