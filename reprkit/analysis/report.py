@@ -90,7 +90,9 @@ def _command(environment: Mapping[str, Any]) -> str:
     """The command that made the results, as a shell would take it; where it is not known, the usual one."""
     command = environment.get("command")
     if isinstance(command, list) and command:
-        return shlex.join(str(part) for part in command)
+        words = [str(part) for part in command]
+        started = ["python", "-m", "reprkit"] if words[0] == "__main__.py" else words[:1]
+        return shlex.join([*started, *words[1:]])
     return str(command) if command else "reprkit run recipe.yaml"
 
 

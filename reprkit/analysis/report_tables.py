@@ -62,7 +62,7 @@ def all_tables(results: Results, changes: pd.DataFrame) -> list[Table]:
         made.append(universality_table(results))
     if len(results.tsne_quality):
         made.append(maps_table(results))
-    if len(results.selection):
+    if len(results.selection) and results.selection.iloc[:, 0].duplicated().any():  # else there was nothing to choose
         made.append(selection_table(results))
     return made
 
@@ -194,7 +194,7 @@ def maps_table(results: Results) -> Table:
 
 def selection_table(results: Results) -> Table:
     """Settings that were tried, their validation scores, and which were kept."""
-    frame = results.selection
+    frame = results.selection.dropna(axis=1, how="all")
     rows = [
         [
             Entry(f"{value:.4g}".replace("-", MINUS), sort=float(value))

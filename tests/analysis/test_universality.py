@@ -423,6 +423,20 @@ def test_protocol_names_the_settings(clusters, result: pd.DataFrame) -> None:
     assert universality(clusters, config=QUICK, label="mine")["encoder"].unique().tolist() == ["mine"]
 
 
+def test_a_real_embeddings_object_gives_the_same(clusters, result: pd.DataFrame) -> None:
+    from reprkit.embeddings import Embeddings
+
+    real = Embeddings.from_arrays(
+        np.concatenate([clusters.z(s) for s in clusters.splits]),
+        {name: np.concatenate([clusters.targets(s, name) for s in clusters.splits]) for name in clusters.tasks},
+        tasks=list(clusters.tasks.values()),
+        split=np.concatenate([[s] * clusters.num_rows(s) for s in clusters.splits]),
+        label="vanilla",
+        meta={"seed": 3},
+    )
+    pd.testing.assert_frame_equal(universality(real, config=QUICK), result)
+
+
 def test_single_encoders_are_judged_on_their_own_task(toy) -> None:
     assert list(universality(toy(trained_tasks=["right"]), config=QUICK)["task"]) == ["right"]
 

@@ -287,3 +287,15 @@ def test_scripts(tmp_path, make, write, script, made):
     assert wrong.stderr.count("\n") == 1
     assert "no such folder" in wrong.stderr
     assert "--runs" in call("--help").stdout
+
+
+def test_settings_tried_are_shown_where_there_was_a_choice(tmp_path, make, write):
+    folder = write(tmp_path / "s", make(seeds=1, methods=["vanilla"]))
+    (folder / "selection.csv").write_text("method,point,val_score,failed,chosen\nvanilla,,0.8,,True\n")
+    assert "Settings tried" not in render(load_results(folder), [])
+    lines = "vanilla,lr=0.1,0.8,,True\nvanilla,lr=1,0.7,,False\n"
+    (folder / "selection.csv").write_text("method,point,val_score,failed,chosen\n" + lines)
+    html = render(load_results(folder), [])
+    assert "Settings tried" in html
+    assert "lr=0.1" in html
+    assert "failed" not in html

@@ -1,0 +1,96 @@
+"""Reading an embeddings file through once, to be sure of it, and saying in words what it holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reprkit.embeddings.reader import Embeddings
+from reprkit.embeddings.rows import check_disjoint, check_ids
+from reprkit.embeddings.safe import MEND
+from reprkit.errors import InputError
+
+BLOCK_BYTES = 4 << 20
+"""Read in blocks of this size: a file of any length is verified in little memory."""
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """One split of a verified file.
+
+    Attributes:
+        rows: number of samples.
+        labelled: task -> number of samples with a target.
+        rms: root mean square of all entries of z.
+        peak: largest absolute entry of z.
+        logits: tasks with own-head outputs.
+    """
+
+    rows: int
+    labelled: Mapping[str, int]
+    rms: float
+    peak: float
+    logits: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found: sizes and simple statistics of a file that is whole."""
+
+    path: Path
+    nbytes: int
+    dim: int
+    splits: Mapping[str, SplitSummary]
+
+
+def verify(path: str | os.PathLike[str], *, allow_partial: bool = False) -> Verification:
+    """Read all of `path`: checksums, shapes, ids, targets, finite values. InputError at the first fault.
+
+    `allow_partial` accepts a file that is not marked complete yet, but all its rows must be there.
+    """
+    with Embeddings(path, allow_partial=allow_partial) as embeddings:
+        ids = {split: check_ids(embeddings.ids(split), f"{path}: {split}") for split in embeddings.splits}
+        check_disjoint(ids, str(path))
+        splits = {split: _check_split(embeddings, split) for split in embeddings.splits}
+        return Verification(Path(path), os.stat(path).st_size, embeddings.dim, splits)
+
+
+def _check_split(embeddings: Embeddings, split: str) -> SplitSummary:
+    for name, missing in embeddings.unstored(split).items():
+        raise InputError(f"{embeddings.path}: {missing} chunks of '{name}' were never stored; {MEND}")
+    rows, squares, peak = 0, 0.0, 0.0
+    for block in embeddings.blocks(split, rows=max(1, BLOCK_BYTES // (4 * embeddings.dim))):
+        rows += len(block)
+        squares += float(np.einsum("ij,ij->i", block, block).sum(dtype=np.float64))
+        peak = max(peak, float(block.max()), -float(block.min()))
+    labelled = {name: int(task.valid(embeddings.targets(split, name)).sum()) for name, task in embeddings.tasks.items()}
+    own = {name: sum(map(len, embeddings.logits_blocks(split, name, rows=1024))) for name in embeddings.tasks}
+    logits = tuple(name for name, count in own.items() if count)
+    return SplitSummary(rows, labelled, float(np.sqrt(squares / (rows * embeddings.dim))), peak, logits)
+
+
+def describe(path: str | os.PathLike[str]) -> str:
+    """A verified file in words, one fact a line, for people."""
+    found = verify(path)
+    with Embeddings(path) as embeddings:
+        lines = [
+            f"{path}: {found.nbytes / 1e6:.1f} MB, verified",
+            f"encoder   {embeddings.label}, seed {embeddings.seed}, trained for {', '.join(embeddings.trained_tasks)}",
+            f"z         {found.dim} features",
+        ]
+        for task in embeddings.tasks.values():
+            size = f"{task.num_outputs} classes" if task.is_discrete else f"in {task.unit}" if task.unit else "real"
+            lines.append(f"task      {task.name}: {task.kind}, {size}")
+        for split, summary in found.splits.items():
+            labelled = ", ".join(f"{name} {count}" for name, count in summary.labelled.items())
+            own = f"; own outputs for {', '.join(summary.logits)}" if summary.logits else ""
+            size = f"rms {summary.rms:.4g}, peak {summary.peak:.4g}"
+            lines.append(f"{split:<9} {summary.rows} rows (with a target: {labelled}); {size}{own}")
+        lines += [f"{name:<12} sha256 {value}" for name, value in embeddings.fingerprints.items()]
+        if rule := embeddings.meta.get("provenance", {}).get("split_rule"):
+            lines.append(f"splits    {rule}")
+    return "\n".join(lines)
