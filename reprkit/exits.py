@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
+from tqdm.contrib.logging import logging_redirect_tqdm
+
 from reprkit.errors import Failed, InputError
 
 
@@ -26,7 +28,8 @@ def exit_code(command: Callable[[], None]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("reprkit").setLevel(logging.INFO)
     try:
-        command()
+        with logging_redirect_tqdm():  # log lines above the bars, not through them
+            command()
     except InputError as error:
         return _say(error, 2)
     except KeyboardInterrupt as error:

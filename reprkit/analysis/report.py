@@ -19,15 +19,13 @@ from reprkit.analysis.summary import summary_sentences, warning_sentences
 from reprkit.files import write_text
 
 CAPTIONS = {
-    "probes": "Simple predictors fitted on frozen embeddings (compare the paper's Figure 3a). An encoder that lets"
-    " every simple predictor do well is a universal one.",
+    "probes": "Compare the paper's Figure 3a. An encoder that lets every simple predictor do well is a universal one.",
     "universality": "Above: how much of the usable information a fresh, untrained head already has. Below: scale,"
     " dimension and held-out loss. Shrinking or collapsing z raises U without making z more useful, so a higher U"
     " counts only where RMS and effective rank stay and L* does not rise.",
-    "tsne": "t-SNE maps (compare the paper's Figure 3b) of the same test samples for every encoder, started from"
-    " principal components and turned onto one another. A map shows neighbourhoods, not distances; what it keeps"
-    " stands under it.",
-    "curves": "Losses and validation scores during training.",
+    "tsne": "Compare the paper's Figure 3b. The same test samples for every encoder, started from principal components"
+    " and turned onto one another. A map shows neighbourhoods, not distances; what it keeps stands under it.",
+    "curves": "Loss and validation score of every task by epoch.",
 }
 
 
