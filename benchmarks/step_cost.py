@@ -5,25 +5,26 @@
 Every round runs one step of each variant in turn; ratios are taken within a round and reported as
 median [min..max]. The peer "published" follows the released procedure: for each dummy set one more forward of
 the whole encoder and two more backwards through it, with a finite difference of the squared norm. Peak memory
-is the highest resident size during a step above that before it, measured in a fresh process a variant.
+is the highest sum of live tensors during a step above that between steps, as PyTorch's allocator saw it.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import threading
-import time
+import itertools
+import os
 from collections.abc import Callable
 
 import torch
-from common import TIMING_HEADERS, interleave, markdown_table, report, rss_bytes, timing_table
+from common import TIMING_HEADERS, interleave, markdown_table, report, timing_table
 from torch import Tensor
 
 from reprkit.models import build_model
 from reprkit.recipe import ModelConfig
 from reprkit.tasks import Task
 from reprkit.training.dgr import DummyGradientNorm
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler's own chatter
 
 TASKS = (Task("age", "ordinal", 7), Task("gender", "classification", 2), Task("ethnicity", "classification", 5))
 BATCH = {"resnet18": 64, "resnet50": 32}
@@ -115,32 +116,14 @@ def _published_backward(
             p.grad.add_(e, alpha=WEIGHT)
 
 
-def peak_memory(encoder: str, name: str, threads: int) -> float:
-    """Peak resident memory of a step above that before the first one, in MB, in a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(_peak, (encoder, name, threads))
-
-
-def _peak(encoder: str, name: str, threads: int) -> float:
-    torch.set_num_threads(threads)
-    step = variants(encoder, [name])[name]
-    before = rss_bytes()
-    highest, done = before, threading.Event()
-
-    def watch() -> None:
-        nonlocal highest
-        while not done.is_set():
-            highest = max(highest, rss_bytes())
-            time.sleep(0.002)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    for _ in range(3):
+def peak_memory(step: Callable[[], None]) -> float:
+    """Highest sum of live tensor bytes during one step above that before it, in MB, as PyTorch's allocator saw it."""
+    step()  # from here on Adam's moments are there
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         step()
-    done.set()
-    thread.join()
-    return (highest - before) / 1e6
+    changes = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    live = itertools.accumulate(e.nbytes() for e in sorted(changes, key=lambda e: e.start_ns()))
+    return max(live) / 1e6
 
 
 def extraction(encoder: str) -> dict[str, Callable[[], None]]:
@@ -172,17 +155,20 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     blocks = []
     for encoder in args.encoders:
-        timings = interleave(variants(encoder), args.rounds)
-        peaks = {t.name: 0.0 if args.no_memory else peak_memory(encoder, t.name, args.threads) for t in timings}
+        steps = variants(encoder)
+        timings = interleave({name: step for name, step in steps.items() if "bf16" not in name}, args.rounds)
+        peaks = {t.name: 0.0 if args.no_memory else peak_memory(steps[t.name]) for t in timings}
         rows = [
             [*t.cells(), f"{peaks[t.name]:.0f}", f"{peaks[t.name] / max(peaks['vanilla'], 1e-9):.2f}"] for t in timings
         ]
-        blocks.append(
-            f"{encoder}, one training step: 64 px, batch {BATCH[encoder]}, 3 tasks, MLP heads (hidden 64), Adam"
-        )
-        blocks.append(markdown_table([*TIMING_HEADERS, "peak MB", "memory ratio"], rows))
-        blocks.append(f"{encoder}, frozen, one batch of 256 at 64 px")
-        blocks.append(timing_table(interleave(extraction(encoder), args.rounds)))
+        what = f"{encoder}, 64 px, batch {BATCH[encoder]}, 3 tasks, MLP heads (hidden 64), Adam"
+        blocks += [f"One training step: {what}", markdown_table([*TIMING_HEADERS, "peak MB", "memory ratio"], rows)]
+        half = {name: step for name, step in steps.items() if name == "vanilla" or "bf16" in name}
+        blocks += ["The same in mixed precision", timing_table(interleave(half, args.rounds))]
+        blocks += [
+            f"{encoder}, frozen, one batch of 256 at 64 px",
+            timing_table(interleave(extraction(encoder), args.rounds)),
+        ]
     report("Cost of a training step", *blocks)
 
 

@@ -23,7 +23,7 @@ from reprkit.analysis.geometry import SufficientStatistics
 C_DECADES = (-6, 4)
 """Exponents of ten of the smallest and largest C that are tried."""
 
-PATIENCE = 3
+PATIENCE = 2
 """Decades of C without a lower validation loss after which larger ones are not tried."""
 
 CERTIFICATE = 1e-8
@@ -253,7 +253,7 @@ def choose_linear(
 ) -> Choice:
     """Choose C by validation log-loss: decades upwards, each started from the last fit; then half and quarter steps.
 
-    The path stops when three decades in a row brought no lower validation loss.
+    The path stops when two decades in a row brought no lower validation loss.
     """
     path: dict[float, tuple[float, LinearFit]] = {}
 

@@ -128,7 +128,7 @@ def probes_table(results: Results, changes: pd.DataFrame) -> Table:
 UNIVERSALITY = (
     ("U_rel", "U_rel", 3), ("U_rel_tau", "U_rel_τ", 3), ("rms", "RMS", 3), ("effective_rank", "Effective rank", 1),
     ("L_star", "L* (nats)", 3), ("H_y", "H(y) (nats)", 3), ("gap", "Gap (nats)", 3), ("U", "U = 1/gap", 3),
-    ("grad_norm", "Gradient norm", 3),
+    ("grad_norm", "Gradient norm", 2),
 )  # fmt: skip
 
 
@@ -136,6 +136,7 @@ def universality_table(results: Results) -> Table:
     """Universality with its companions and status, a row a task, encoder and head."""
     frame = results.universality
     shown = [(column, title, digits) for column, title, digits in UNIVERSALITY if column in frame]
+    several = frame["head"].nunique() > 1
     summaries = {
         column: over_seeds(
             frame, by=["encoder", "task", "head"], value=column, low=f"{column}_low", high=f"{column}_high"
@@ -149,7 +150,12 @@ def universality_table(results: Results) -> Table:
             for head in dict.fromkeys(own.loc[own["encoder"] == encoder, "head"]):
                 mine = own[(own["encoder"] == encoder) & (own["head"] == head)]
                 statuses = list(dict.fromkeys(mine["status"].fillna("").astype(str)))
-                row = [Entry(task), Entry(encoder), Entry(str(head)), Entry("; ".join(statuses))]
+                row = [
+                    Entry(task),
+                    Entry(encoder),
+                    *([Entry(str(head))] if several else []),
+                    Entry("; ".join(statuses)),
+                ]
                 for column, _, digits in shown:
                     table = summaries[column]
                     at = (table["task"] == task) & (table["encoder"] == encoder) & (table["head"] == head)
@@ -160,7 +166,9 @@ def universality_table(results: Results) -> Table:
         " below 0: misled), on centred z of RMS 1; U_rel_τ: with the best temperature, free of scale. Gap and U are on"
         " raw z, as in the paper: they move with scale, and collapse raises U."
     )
-    heads = ["Task", "Encoder", "Head", "Status", *[title for _, title, _ in shown]]
+    if not several:
+        text = f"Fresh {frame['head'].iloc[0]} heads. {text}"
+    heads = ["Task", "Encoder", *(["Head"] if several else []), "Status", *[title for _, title, _ in shown]]
     return _table("universality", "Universality", heads, rows, text)
 
 

@@ -229,11 +229,7 @@ def scale_sentences(universality: pd.DataFrame) -> Iterable[str]:
     told = [f"{name} RMS {rms[name]:.3g}, effective rank {rank[name]:.3g}" for name in order]
     text = f"Scale and dimension of z, which U must be read with: {'; '.join(told)}."
     if suspicious:
-        text += (
-            f" {suspicious[0]}."
-            if len(suspicious) == 1
-            else " Some improvements are explained by shrinkage: see below."
-        )
+        text += " Shrinkage of z explains an improvement that U shows: see what to read with care."
     elif len(order) > 1 and set(universality) >= MEASURED:
         text += " No rise of U is explained by shrinkage of z alone."
     yield text

@@ -12,7 +12,8 @@ U alone misleads: a constant z makes the gap vanish, and the gap moves with the 
                                               untrained predictor has already (1: all, 0: none, < 0: misled),
     U_rel_tau                                 the same with each dummy's best temperature: exactly free of scale,
 
-the gradient norm that DGR penalises, the scale and the rank of z, 95% intervals over dummies and test samples, and a
+(a dummy has no bias fitted to class sizes: silenced, it costs log C, which exceeds H(y) where classes are unequal, so
+both may be well below 0 there), the gradient norm that DGR penalises, the scale and the rank of z, 95% intervals over dummies and test samples, and a
 status. Everything is chosen on the training and validation splits (permutations, temperatures, C, the family of L*)
 and scored on the test split. L* found this way is at least the true infimum, so gaps are, if anything, too small.
 

@@ -112,6 +112,16 @@ def test_a_constant_has_no_size_and_no_rank(value: float) -> None:
     assert not found.eigen[0].any()
 
 
+def test_rounding_noise_about_a_constant_is_not_a_representation() -> None:
+    z = np.full((50, 4), 1000, dtype=np.float32)
+    z[::3, 1:] = np.nextafter(np.float32(1000), np.float32(2000))
+    found = sufficient_statistics([z])
+    assert found.rms == 0
+    assert found.effective_rank == 0
+    z[0] += 1
+    assert sufficient_statistics([z]).rms > 0
+
+
 def test_eigenvectors_diagonalise_the_covariance(z: np.ndarray) -> None:
     found = stats_of(z)
     values, vectors = found.eigen

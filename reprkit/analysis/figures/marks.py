@@ -153,8 +153,8 @@ def note(figure: Figure, text: str) -> None:
     figure.supxlabel(text, fontsize=7.5, color=style.GREY)
 
 
-def interval_note(summary: pd.DataFrame) -> str:
-    """What the marks, whiskers and dots of a figure mean, in one sentence each."""
+def interval_note(summary: pd.DataFrame, *, one_seed: str = "95% bootstrap over test samples") -> str:
+    """What the marks, whiskers and dots of a figure mean; `one_seed` names the interval that rows bring along."""
     several = summary[summary["n_seeds"] > 1]["n_seeds"]
     parts = []
     if len(several):
@@ -164,7 +164,7 @@ def interval_note(summary: pd.DataFrame) -> str:
         if (summary["interval"] == OVER_SEEDS).any():
             parts.append("whiskers: 95% Student interval over seeds")
     if (summary["interval"] == OVER_SAMPLES).any():
-        parts.append(("one seed: " if len(several) else "one seed; whiskers: ") + "95% bootstrap over test samples")
+        parts.append(("one seed: " if len(several) else "one seed; whiskers: ") + one_seed)
     text = "; ".join(parts)
     return text[:1].upper() + text[1:] + "." if parts else ""
 

@@ -61,7 +61,8 @@ def universality_figure(
             axes.set_xticklabels(groups, rotation=20 if max(map(len, groups)) > 8 else 0)
         marks.encoder_legend(figure, made)
         heads = {"linear": "linear", "mlp": "two-layer"}
-        marks.note(figure, f"Fresh random {heads.get(str(head), head)} heads. " + marks.interval_note(summaries[0]))
+        text = marks.interval_note(summaries[0], one_seed="95% bootstrap over heads and test samples")
+        marks.note(figure, f"Fresh random {heads.get(str(head), head)} heads. {text}")
     return figure
 
 

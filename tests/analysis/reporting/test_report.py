@@ -99,7 +99,7 @@ def test_names_from_files_stay_text(tmp_path, make, write):
 def test_parts_that_are_missing_are_left_out_and_named(sweep):
     for name in ("universality", "tsne", "tsne_quality"):
         (sweep / f"{name}.csv").unlink()
-    html = write_report(sweep).read_text()
+    html = render(load_results(sweep), [])
     assert "table-universality" not in html
     assert "Not among these results: universality and t-SNE maps." in html
 
@@ -116,7 +116,7 @@ def test_tables_of_runs_stand_in_for_those_of_the_sweep(tmp_path, frames, write)
 def test_one_run_folder_has_a_report_of_its_own(tmp_path, make, write):
     folder = write(tmp_path / "s", make(seeds=1, methods=["vanilla"]), tables=False)
     run = folder / "runs" / "vanilla" / "seed0"
-    html = write_report(run).read_text()
+    html = render(load_results(run), [])
     assert "One encoder was measured" in html
 
 
