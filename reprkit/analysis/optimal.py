@@ -259,7 +259,7 @@ def choose_linear(
 
     def visit(exponent: float, start: LinearFit | None) -> float:
         fit = fit_linear(
-            x, targets, classes, 10.0**exponent, variances=variances, start=start, relative=1e-8, max_evaluations=200
+            x, targets, classes, 10.0**exponent, variances=variances, start=start, relative=1e-7, max_evaluations=200
         )
         loss = float(cross_entropies(fit.logits(val_x), val_targets).mean())
         path[exponent] = (loss, fit)

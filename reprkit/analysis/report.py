@@ -20,6 +20,8 @@ from reprkit.files import write_text
 
 CAPTIONS = {
     "probes": "Compare the paper's Figure 3a. An encoder that lets every simple predictor do well is a universal one.",
+    "differences": "Paired differences of test accuracy, in points: an encoder minus the one it is compared with, over"
+    " the same test samples. Cells that are not bold may be noise.",
     "universality": "Above: how much of the usable information a fresh, untrained head already has. Below: scale,"
     " dimension and held-out loss. Shrinking or collapsing z raises U without making z more useful, so a higher U"
     " counts only where RMS and effective rank stay and L* does not rise.",

@@ -12,9 +12,11 @@ U alone misleads: a constant z makes the gap vanish, and the gap moves with the 
                                               untrained predictor has already (1: all, 0: none, < 0: misled),
     U_rel_tau                                 the same with each dummy's best temperature: exactly free of scale,
 
-(a dummy has no bias fitted to class sizes: silenced, it costs log C, which exceeds H(y) where classes are unequal, so
-both may be well below 0 there), the gradient norm that DGR penalises, the scale and the rank of z, 95% intervals over dummies and test samples, and a
-status. Everything is chosen on the training and validation splits (permutations, temperatures, C, the family of L*)
+the gradient norm that DGR penalises, the scale and the rank of z, 95% intervals over dummies and test samples, and a
+status. A silenced dummy (temperature 0) costs log C, which exceeds H(y) where classes are unequal: for such tasks both
+relative scores may lie well below 0.
+
+Everything is chosen on the training and validation splits (permutations, temperatures, C, the family of L*)
 and scored on the test split. L* found this way is at least the true infimum, so gaps are, if anything, too small.
 
 Deviations from the paper, on purpose: L* is held out (on training data it is 0 for any separable z, whatever the

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from reprkit.analysis import style
+from reprkit.analysis.differences import differences
+from reprkit.analysis.figures.changes import changes_figure
 from reprkit.analysis.figures.curves import curves_figure
 from reprkit.analysis.figures.maps import tsne_figure
 from reprkit.analysis.figures.probes import probe_figure
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 MOST_MAPPED_SEEDS = 3
 TITLES = {
     "probes": "Simple predictors on frozen embeddings",
+    "differences": "Paired differences of test accuracy",
     "universality": "Universality, beside scale and dimension",
     "tsne": "t-SNE maps of the test embeddings",
     "curves": "Training curves",
@@ -45,6 +48,9 @@ def draw_all(results: Results) -> Iterator[Drawn]:
     tasks = results.tasks
     if len(results.probes):
         yield Drawn("probes", TITLES["probes"], probe_figure(results.probes, tasks=tasks), results.probes)
+    changes = differences(results)
+    if (changes["metric"] == "accuracy").any():
+        yield Drawn("differences", TITLES["differences"], changes_figure(changes), changes)
     if len(results.universality):
         frame = results.universality
         heads = list(dict.fromkeys(frame["head"])) if "head" in frame else [None]

@@ -243,3 +243,24 @@ now = matplotlib.rcParams.copy()
 assert all(now[key] == before[key] for key in before if key != "backend")  # reading that one would choose it
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_changes_figure_marks_what_the_intervals_tell() -> None:
+    import pandas as pd
+
+    from reprkit.analysis.figures import changes_figure
+
+    rows = [("a", "knn", 0.02, "better"), ("a", "tree", -0.01, "not distinguishable"), ("b", "knn", -0.05, "worse")]
+    frame = pd.DataFrame(
+        [
+            {"task": t, "encoder": "x", "baseline": "y", "predictor": p, "metric": "accuracy", "difference": d, "reading": r}
+            for t, p, d, r in [*rows, ("b", "tree", 0.0, "not distinguishable")]
+        ]
+    )  # fmt: skip
+    figure = changes_figure(frame)
+    axes = figure.axes[0]
+    assert axes.get_title() == "x minus y"
+    texts = {text.get_text(): text.get_fontweight() for text in axes.texts}
+    assert texts == {"+2.0": "bold", "-1.0": "normal", "-5.0": "bold", "+0.0": "normal"}
+    with pytest.raises(ValueError, match="accuracy"):
+        changes_figure(frame.assign(metric="r2"))
