@@ -96,6 +96,8 @@ def test_comparable_files_have_equal_keys(table: Any, good_file: Path, table_of:
     swapped = split.copy()
     swapped[[0, -1]] = swapped[[-1, 0]]
     assert Embeddings.from_arrays(other_z, targets, ids=ids, split=swapped).comparable_key() != key
+    only = [Embeddings.from_arrays(np.ones((2, 1)), {"t": [0, 1]}, split=[name] * 2) for name in ("train", "test")]
+    assert only[0].comparable_key() != only[1].comparable_key()
     targets["kind"][5] = (targets["kind"][5] + 1) % 3
     assert Embeddings.from_arrays(other_z, targets, ids=ids, split=split).comparable_key() != key
 
@@ -175,7 +177,7 @@ def test_a_flip_anywhere_is_noticed_or_harmless(table_of: Callable[..., Any], tm
 
     good, expected, rng = path.read_bytes(), content(), random.Random(0)
     noticed = 0
-    for _ in range(150):
+    for _ in range(80):
         raw = bytearray(good)
         raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
         path.write_bytes(raw)
@@ -185,7 +187,7 @@ def test_a_flip_anywhere_is_noticed_or_harmless(table_of: Callable[..., Any], tm
             noticed += 1
         else:
             assert found == expected
-    assert noticed > 15
+    assert noticed > 8
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.001, 0.3, 0.9, 0.999])

@@ -188,7 +188,9 @@ def test_files_repeat_byte_for_byte_and_hold_the_data(tmp_path, make, write):
     folder = write(tmp_path / "sweep", frames)
     once, twice = write_figures(folder, tmp_path / "a"), write_figures(folder, tmp_path / "b")
     assert {path.name for path in once} == {
-        f"{stem}.{ending}" for stem in ("probes", "universality", "tsne", "curves") for ending in ("pdf", "png", "csv")
+        f"{stem}.{ending}"
+        for stem in ("probes", "differences", "universality", "tsne", "curves")
+        for ending in ("pdf", "png", "csv")
     }
     for first, second in zip(once, twice, strict=True):
         assert first.read_bytes() == second.read_bytes(), first.name
@@ -253,7 +255,8 @@ def test_changes_figure_marks_what_the_intervals_tell() -> None:
     rows = [("a", "knn", 0.02, "better"), ("a", "tree", -0.01, "not distinguishable"), ("b", "knn", -0.05, "worse")]
     frame = pd.DataFrame(
         [
-            {"task": t, "encoder": "x", "baseline": "y", "predictor": p, "metric": "accuracy", "difference": d, "reading": r}
+            {"task": t, "encoder": "x", "baseline": "y", "predictor": p, "metric": "accuracy", "difference": d,
+             "reading": r}
             for t, p, d, r in [*rows, ("b", "tree", 0.0, "not distinguishable")]
         ]
     )  # fmt: skip
