@@ -84,25 +84,47 @@ def losses_by_enumeration(logits: np.ndarray, targets: np.ndarray) -> dict[tuple
     return {pi: -logs[rows, np.array(pi)[targets]].mean() for pi in itertools.permutations(range(logits.shape[1]))}
 
 
+def honest_losses(dummies, train: np.ndarray, fit_y: np.ndarray, test: np.ndarray, y: np.ndarray) -> list[float]:
+    """Loss of each linear dummy on test under the permutation that is best on train."""
+    losses = []
+    for m in range(dummies.count):
+        weights = dummies.first[:, m].T
+        on_train = losses_by_enumeration(train @ weights, fit_y)
+        losses.append(losses_by_enumeration(test @ weights, y)[min(on_train, key=on_train.__getitem__)])
+    return losses
+
+
 def test_definition_two_to_the_letter(clusters, result: pd.DataFrame) -> None:
     # Raw z, one dummy at a time, all permutations enumerated: chosen on train, scored on test.
     train, test = clusters.z("train").astype(np.float64), clusters.z("test").astype(np.float64)
     for row in result.itertuples():
+        fit_y, y = clusters.targets("train", row.task), clusters.targets("test", row.task)
         dummies = draw_dummies("linear", dim=16, outputs=row.num_classes, count=16, seed=QUICK.seed)
-        honest, optimistic = [], []
-        for m in range(16):
-            weights = dummies.first[:, m].T
-            on_train = losses_by_enumeration(train @ weights, clusters.targets("train", row.task))
-            on_test = losses_by_enumeration(test @ weights, clusters.targets("test", row.task))
-            honest.append(on_test[min(on_train, key=on_train.__getitem__)])
-            optimistic.append(min(on_test.values()))
+        losses = honest_losses(dummies, train, fit_y, test, y)
+        optimistic = [min(losses_by_enumeration(test @ dummies.first[:, m].T, y).values()) for m in range(16)]
         assert row.dummy_sha == dummies.digest(row.num_classes)
-        assert row.L_dummy == pytest.approx(np.mean(honest), rel=1e-6)
-        assert row.L_dummy_sd == pytest.approx(np.std(honest, ddof=1), rel=1e-5)
+        assert row.L_dummy == pytest.approx(np.mean(losses), rel=1e-6)
+        assert row.L_dummy_sd == pytest.approx(np.std(losses, ddof=1), rel=1e-5)
         assert row.L_dummy >= np.mean(optimistic) - 1e-6
         assert row.gap == pytest.approx(row.L_dummy - row.L_star)
         assert pytest.approx(1 / row.gap) == row.U
         assert (row.U_low, row.U_high) == (pytest.approx(1 / row.gap_high), pytest.approx(1 / row.gap_low))
+
+
+def test_unequal_classes_and_a_common_offset_have_permutations_of_their_own(toy) -> None:
+    # The offset gives each output a constant on raw z, which counts more for frequent classes: there the best
+    # permutation differs from that on centred z.
+    merged = relabelled(toy(classes={"left": 5}), lambda task, split, y: np.array([0, 0, 0, 1, 2])[y])
+    embeddings = moved(merged, lambda z: z + 2)
+    row = universality(embeddings, config=QUICK).iloc[0]
+    train, test = (embeddings.z(split).astype(np.float64) for split in ("train", "test"))
+    fit_y, y = embeddings.targets("train", "left"), embeddings.targets("test", "left")
+    dummies = draw_dummies("linear", dim=16, outputs=5, count=16, seed=QUICK.seed)
+    mean = train.mean(axis=0)
+    raw = honest_losses(dummies, train, fit_y, test, y)
+    relative = honest_losses(dummies, (train - mean) / row["rms"], fit_y, (test - mean) / row["rms"], y)
+    assert row["L_dummy"] == pytest.approx(np.mean(raw), rel=1e-6)
+    assert row["U_rel"] == pytest.approx((row["H_y"] - np.mean(relative)) / (row["H_y"] - row["L_star"]), rel=1e-5)
 
 
 def test_relative_score_by_hand(clusters, result: pd.DataFrame) -> None:
@@ -112,12 +134,7 @@ def test_relative_score_by_hand(clusters, result: pd.DataFrame) -> None:
     for row in result.itertuples():
         y, fit_y = clusters.targets("test", row.task), clusters.targets("train", row.task)
         dummies = draw_dummies("linear", dim=16, outputs=row.num_classes, count=16, seed=QUICK.seed)
-        losses = []
-        for m in range(16):
-            weights = dummies.first[:, m].T / rms
-            on_train = losses_by_enumeration((train - mean) @ weights, fit_y)
-            on_test = losses_by_enumeration((test - mean) @ weights, y)
-            losses.append(on_test[min(on_train, key=on_train.__getitem__)])
+        losses = honest_losses(dummies, (train - mean) / rms, fit_y, (test - mean) / rms, y)
         entropy = -np.log(np.bincount(fit_y) / len(fit_y))[y].mean()
         assert row.H_y == pytest.approx(entropy)
         assert row.rms == pytest.approx(rms)
