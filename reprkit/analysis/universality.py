@@ -129,7 +129,8 @@ def universality(
     if measured:
         study = Study(embeddings, measured)
         total = len(config.heads) * sum(not study.problem(name) for name in measured)
-        with tqdm(total=total, desc=f"universality of {encoder}", disable=None if progress else True) as bar:
+        quiet = None if progress else True
+        with tqdm(total=total, desc=f"universality of {encoder}", leave=False, disable=quiet) as bar:
             for head in config.heads:
                 for name, row in _measure(study, cast(Head, head), config, bar).items():
                     rows[name, head] = row

@@ -152,7 +152,7 @@ def _run(
 
     jobs = [(each, name) for name in SLOWEST_FIRST if name in probes for each in data]
     outcomes: dict[tuple[str, str], Outcome] = {}
-    with tqdm(total=len(jobs), desc="probes", unit="fit", disable=None if progress else True) as bar:
+    with tqdm(total=len(jobs), desc="probes", unit="fit", leave=False, disable=None if progress else True) as bar:
         _share(space, data, probes, protocol)
         with ThreadPoolExecutor(num_workers()) as pool:
             futures = {pool.submit(FITS[name], space, each, protocol): (each.task.name, name) for each, name in jobs}
