@@ -10,7 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from reprkit.errors import InputError
+from reprkit.exits import exit_code
+from reprkit.files import check_out_folder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,15 +21,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write the figure to")
     parser.add_argument("--seed", type=int, help="training seed of the maps (default: the lowest)")
     options = parser.parse_args(arguments)
-    try:
+
+    def draw() -> None:
+        check_out_folder(options.out)
         from reprkit.analysis.figures.write import write_figure3
 
         for path in write_figure3(options.runs, options.out, seed=options.seed):
             print(path)
-    except (InputError, OSError) as error:
-        print(f"figure3: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return exit_code(draw)
 
 
 if __name__ == "__main__":

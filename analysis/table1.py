@@ -10,7 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from reprkit.errors import InputError
+from reprkit.exits import exit_code
+from reprkit.files import check_out_folder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,16 +21,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write the table to")
     parser.add_argument("--baseline", default="single", help="encoder that the gain is measured against")
     options = parser.parse_args(arguments)
-    try:
+
+    def draw() -> None:
         from reprkit.analysis.tables import write_table1
 
+        check_out_folder(options.out)
         paths = write_table1(options.runs, options.out, baseline=options.baseline)
-    except (InputError, OSError) as error:
-        print(f"table1: {error}", file=sys.stderr)
-        return 2
-    print(paths[1].read_text(encoding="utf-8"))
-    print("\n".join(str(path) for path in paths))
-    return 0
+        print(next(path for path in paths if path.suffix == ".md").read_text(encoding="utf-8"))
+        for path in paths:
+            print(path)
+
+    return exit_code(draw)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 from reprkit import __version__
 from reprkit.errors import InputError
 from reprkit.exits import OneLineParser, exit_code
+from reprkit.files import check_out_file, check_out_folder
 from reprkit.recipe import Recipe
 
 _EPILOG = """\
@@ -222,7 +223,11 @@ def _train(args: argparse.Namespace) -> None:
         _print_recipe(recipe)
         return
     from reprkit.data import load_dataset
+    from reprkit.training.job import Job
 
+    if args.out:
+        check_out_folder(args.out)
+    Job(recipe, args.method or recipe.methods[0], recipe.seeds[0] if args.seed is None else args.seed, args.task)
     dataset = load_dataset(recipe.data)
     print(dataset.summary(), file=sys.stderr)
     folder = train(recipe, args.out, method=args.method, seed=args.seed, task=args.task, dataset=dataset)
@@ -264,8 +269,8 @@ def _universality(args: argparse.Namespace) -> None:
     from reprkit.files import write_frame
     from reprkit.recipe import UniversalityConfig
 
-    if args.num_dummies < 2:
-        raise InputError("--num_dummies must be at least 2: an interval needs a spread")
+    if args.out:
+        check_out_file(args.out)
     config = UniversalityConfig(num_dummies=args.num_dummies, heads=tuple(args.heads), init=args.init)
     with ExitStack() as stack:
         files = [stack.enter_context(Embeddings(path)) for path in args.embeddings]
@@ -291,6 +296,7 @@ def _tsne(args: argparse.Namespace) -> None:
     from reprkit.files import write_frame
     from reprkit.recipe import TsneConfig
 
+    check_out_folder(args.out)
     config = TsneConfig(samples=args.samples, perplexity=args.perplexity)
     with ExitStack() as stack:
         files = [stack.enter_context(Embeddings(path)) for path in args.embeddings]

@@ -14,6 +14,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from reprkit.errors import Failed, InputError
 
+_NO_MEMORY = "out of memory; lower the batch size, the size of the model or the number of rows"
+
 
 class OneLineParser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
@@ -40,8 +42,10 @@ def exit_code(command: Callable[[], None]) -> int:
     except (Failed, OSError) as error:
         return _say(error, 1)
     except MemoryError:
-        return _say("out of memory; lower the batch size or the number of rows", 1)
-    except Exception:
+        return _say(_NO_MEMORY, 1)
+    except Exception as error:
+        if "allocate memory" in str(error) or "out of memory" in str(error):  # torch raises a RuntimeError
+            return _say(_NO_MEMORY, 1)
         traceback.print_exc()
         return 1
     return 0

@@ -13,6 +13,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reprkit.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -41,6 +48,51 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         sync_directory(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder for the body (POSIX; elsewhere nothing is done).
+
+    Raises:
+        InputError: another process is at work there.
+    """
+    if fcntl is None:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder}: another process is at work there; wait for it or change --out") from None
+        yield
+
+
+def check_out_folder(path: str | os.PathLike[str], option: str = "--out") -> None:
+    """Refuse a folder to write to that cannot be one, before the work is done.
+
+    Raises:
+        InputError: the path or a parent of it is a file, or cannot be written to.
+    """
+    nearest = Path(path).absolute()
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise InputError(f"{option}: {nearest} is a file; name a folder")
+    if not os.access(nearest, os.W_OK):
+        raise InputError(f"{option}: {nearest} cannot be written to; name another folder")
+
+
+def check_out_file(path: str | os.PathLike[str], option: str = "--out") -> None:
+    """Refuse a file to write to that cannot be one, before the work is done.
+
+    Raises:
+        InputError: the path is a folder, or its parent cannot be one or be written to.
+    """
+    if Path(path).is_dir():
+        raise InputError(f"{option}: {path} is a folder; name a file in it")
+    check_out_folder(Path(path).parent, option)
 
 
 def _umask() -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reprkit.config import GridPoint, grid_points
-from reprkit.files import slug, write_frame, write_json
+from reprkit.files import slug, working_in, write_frame, write_json
 from reprkit.recipe import Recipe, config_digest, run_folder, split_method
 
 if TYPE_CHECKING:
@@ -158,10 +158,11 @@ def measure(piece: Piece, dataset: ImageDataset, progress: bool = True) -> None:
         write_frame(quality, folder / "tsne_quality.csv")
         write_frame(maps, folder / "tsne.csv")
 
-    stages, settings = Stages(folder), settings_of(piece)
     actions = (test, dump, measure_universality, measure_probes, measure_tsne)
-    for stage, action in zip(FILES, actions, strict=True):
-        stages.do(stage, settings[stage], action)
+    with working_in(folder):
+        stages, settings = Stages(folder), settings_of(piece)
+        for stage, action in zip(FILES, actions, strict=True):
+            stages.do(stage, settings[stage], action)
 
 
 class Stages:

@@ -47,10 +47,12 @@ def _probe(
 
     from reprkit.analysis.probes import probe_with_predictions
     from reprkit.embeddings import Embeddings, distinct_labels
-    from reprkit.files import slug, write_frame
+    from reprkit.files import check_out_file, slug, write_frame
     from reprkit.recipe import ProbeConfig
 
     config = ProbeConfig(probes=tuple(probes), bootstrap=bootstrap)
+    if out:
+        check_out_file(out)
     frames = []
     with ExitStack() as stack:
         files = [stack.enter_context(Embeddings(embeddings_of(Path(source), data))) for source in sources]

@@ -16,6 +16,7 @@ from reprkit.files import json_digest, slug
 DATASETS = ("digits", "utkface", "table")
 ENCODERS = ("convnet", "resnet18", "resnet50", "mobilenet_v2")
 METHODS = ("single", "vanilla")
+PROBES = ("knn", "linear", "svm_linear", "svm_rbf", "tree")
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,8 @@ class ProbeConfig:
     max_svm: int = 10000
 
     def __post_init__(self) -> None:
+        known = set(self.probes) <= {*PROBES, "svm"}
+        _check("probe.probes", list(self.probes), known, f"some of {', '.join(PROBES)}, svm")
         _check("probe.bootstrap", self.bootstrap, self.bootstrap >= 2, "at least 2")
         _check("probe.max_svm", self.max_svm, self.max_svm >= 100, "at least 100")
 
@@ -186,6 +189,13 @@ class UniversalityConfig:
     bootstrap: int = 400
     init: Literal["gaussian", "paper"] = "gaussian"
     seed: int = 20240916
+
+    def __post_init__(self) -> None:
+        heads = bool(self.heads) and set(self.heads) <= {"linear", "mlp"}
+        _check("universality.heads", list(self.heads), heads, "linear, mlp or both")
+        _check("universality.num_dummies", self.num_dummies, self.num_dummies >= 2, "at least 2")
+        _check("universality.bootstrap", self.bootstrap, self.bootstrap >= 2, "at least 2")
+        _check("universality.seed", self.seed, 0 <= self.seed < 2**32, "from 0 to 2^32 - 1")
 
 
 @dataclass(frozen=True)
@@ -242,8 +252,9 @@ class Recipe:
             raise InputError("a recipe needs at least one method and one seed")
         _check("methods", list(self.methods), len(set(self.methods)) == len(self.methods), "without repeats")
         _check("seeds", list(self.seeds), len(set(self.seeds)) == len(self.seeds), "without repeats")
-        _check("seeds", list(self.seeds), min(self.seeds) >= 0, "0 or more")
-        for name in self.grid:
+        _check("seeds", list(self.seeds), all(0 <= seed < 2**32 for seed in self.seeds), "from 0 to 2^32 - 1")
+        for name, values in self.grid.items():
+            _check(f"grid: {name}", values, isinstance(values, list) and len(values) > 0, "a list of values")
             section = name.partition(".")[0]
             if section not in ("data", "model", "dgr", "train") or (section == "data" and name != "data.augment"):
                 raise InputError(

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from reprkit.config import load_recipe, write_recipe
+from reprkit.config import grid_points, load_recipe, write_recipe
 from reprkit.environment import environment
 from reprkit.errors import Failed, InputError
-from reprkit.files import slug, write_frame, write_json
+from reprkit.files import check_out_folder, slug, write_frame, write_json
 from reprkit.pieces import Piece, is_measured, measure, pieces, train_piece
 from reprkit.recipe import Recipe
 
@@ -57,13 +57,17 @@ def run(
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     folder = Path(out) if out is not None else Path("runs", slug(recipe.name))
+    check_out_folder(folder)
+    for method in recipe.methods:
+        grid_points(recipe, method)  # a wrong grid should not wait for the data
     dataset = load_dataset(recipe.data)
-    for line in dataset.summary().splitlines():
-        logger.info("%s", line)
     every = list(pieces(recipe, folder, [task.name for task in dataset.tasks]))
+    summary = dataset.summary().splitlines()
+    for line in summary:
+        logger.info("%s", line)
     folder.mkdir(parents=True, exist_ok=True)
     write_recipe(recipe, folder / "recipe.yaml")
-    write_json(folder / "environment.json", environment())
+    write_json(folder / "environment.json", {**environment(), "data": summary})
     mine = slice(shard[0], None, shard[1])
     for piece in _steps(every[mine], "train", progress):
         train_piece(piece, dataset, progress)
@@ -137,7 +141,7 @@ def parse_shard(text: str) -> tuple[int, int]:
         InputError: not of the form i/n with 1 <= i <= n.
     """
     first, slash, second = text.partition("/")
-    if slash and first.isdigit() and second.isdigit() and 1 <= int(first) <= int(second):
+    if slash and first.isdecimal() and second.isdecimal() and 1 <= int(first) <= int(second):
         return int(first) - 1, int(second)
     raise InputError(f"--shard: '{text}' is not of the form i/n with 1 <= i <= n, such as 2/8")
 

@@ -186,3 +186,38 @@ def test_train_command_prints_test_scores(tmp_path, capsys, monkeypatch, small_d
     assert main(["train", "--method", "vanilla", "--train.epochs", "1", "--out", str(out)]) == 0
     assert "test left: accuracy" in capsys.readouterr().out
     assert json.loads((out / "test_scores.json").read_text())["tasks"]["sum"]["n"] == 128
+
+
+def test_wrong_outputs_are_found_before_the_work(tmp_path, capsys, npz):
+    file = tmp_path / "file.txt"
+    file.write_text("")
+    for arguments in (
+        ["universality", npz, "--out", tmp_path],
+        ["tsne", npz, "--out", file],
+        ["tsne", npz, "--out", file / "x"],
+    ):
+        assert main([str(a) for a in arguments]) == 2
+        assert "--out" in one_line(capsys)
+    assert probe_main([str(npz), "--out", str(tmp_path)]) == 2
+    assert "--out" in one_line(capsys)
+    assert probe_main([str(npz), str(npz)]) == 2
+    assert "named twice" in one_line(capsys)
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_refused(trained, tmp_path, capsys):
+    damaged = tmp_path / "flip.safetensors"
+    content = bytearray((trained / "best.safetensors").read_bytes())
+    content[-5] ^= 1
+    damaged.write_bytes(content)
+    assert main(["embed", str(damaged)]) == 2
+    assert "damaged" in one_line(capsys)
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path):
+    from reprkit.errors import InputError
+    from reprkit.files import working_in
+
+    with working_in(tmp_path), pytest.raises(InputError, match="another process"), working_in(tmp_path):
+        pass
+    with working_in(tmp_path):
+        pass

@@ -92,8 +92,13 @@ def write_table1(folder: str | Path, out: str | Path, *, baseline: str = "single
 
     Returns:
         The paths written.
+
+    Raises:
+        InputError: no results there, or no encoder called `baseline`.
     """
     results = load_results(folder)
+    if baseline != "single" and baseline not in results.encoders:
+        raise InputError(f"--baseline: {folder} has no encoder '{baseline}'; choose from {', '.join(results.encoders)}")
     rows = table1(results, baseline=baseline)
     columns = table1_columns(results, rows)
     out = Path(out)

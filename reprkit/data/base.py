@@ -144,6 +144,8 @@ def standardised(tasks: Iterable[Task], targets: Mapping[str, np.ndarray], split
             values = values[np.isfinite(values)]
             if len(values) == 0 or values.std() == 0:
                 raise InputError(f"task '{task.name}' has no two different values in the training split; drop it")
+            if not np.isfinite([values.mean(), values.std()]).all() or np.abs(values).max() > 1e30:
+                raise InputError(f"task '{task.name}' has values beyond 1e30; rescale that column")
             task = replace(task, mean=float(values.mean()), std=float(values.std()))
         result.append(task)
     return tuple(result)

@@ -245,7 +245,8 @@ def _split(
         if first is not None:
             order = {label: i for i, label in enumerate(sorted(set(labels[first])))}
             strata = np.array([order[cell] for cell in labels[first]])
-        copies = len(groups) - len(set(groups))
+        sizes = Counter(groups)
+        copies = sum(size for size in sizes.values() if size > 1)
         if copies:
             notes.append(f"{copies:,} images share a group or content with another and stay on one side with it")
         rule = HASH_RULE.format(stratum=f"class of {first}" if first else "table")
@@ -275,5 +276,5 @@ def _split(
         merged[group].add(int(split[row]))
     leaks = sum(len(found) > 1 for found in merged.values())
     if leaks:
-        notes.append(f"{leaks:,} images have exact copies on several sides, as column 'split' says")
+        notes.append(f"{leaks:,} sets of equal images lie on several sides, as column 'split' says")
     return split, rule, notes

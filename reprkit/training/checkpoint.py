@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from reprkit.config import parse_recipe
+from reprkit.embeddings import fingerprint_tensors
 from reprkit.errors import InputError
 from reprkit.files import replacing
 from reprkit.models import build_model
@@ -32,7 +33,7 @@ def save_checkpoint(path: str | Path, model: Split, meta: Mapping[str, Any]) -> 
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     # One key only: safetensors writes several in random order, and equal runs give equal files.
-    header = {FORMAT: json.dumps({"version": VERSION, **meta}, sort_keys=True)}
+    header = {FORMAT: json.dumps({"version": VERSION, "digest": fingerprint_tensors(tensors), **meta}, sort_keys=True)}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata=header)
 
@@ -77,7 +78,10 @@ def load_checkpoint(path: str | Path) -> tuple[Split, dict[str, Any]]:
     with torch.random.fork_rng(devices=[]):
         model = build_model(recipe.model, tasks, meta["image_shape"][0])
     try:
-        model.load_state_dict(load_file(path))
+        tensors = load_file(path)
+        if meta.get("digest", "") not in ("", fingerprint_tensors(tensors)):
+            raise InputError(f"{path}: its tensors are damaged (their digest differs from the header); copy it again")
+        model.load_state_dict(tensors)
     except (RuntimeError, SafetensorError) as error:
         first = str(error).splitlines()[-1].strip()
         raise InputError(f"{path}: its tensors do not fit the encoder it names ({first}); copy it again") from None

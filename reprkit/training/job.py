@@ -34,6 +34,9 @@ class Job:
         if base != "single" and self.task:
             raise InputError(f"method '{self.method}' learns all tasks at once: leave --task out, or use single")
 
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"--seed: {self.seed} should be from 0 to 2^32 - 1")
+
     def identity(self) -> dict[str, Any]:
         """All that decides the trained bits, as JSON types; a folder continues only a run of equal identity."""
         plain = self.recipe.to_json()

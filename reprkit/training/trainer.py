@@ -29,7 +29,7 @@ from reprkit.data.augment import make_augment
 from reprkit.data.base import ImageDataset
 from reprkit.environment import environment
 from reprkit.errors import Failed, InputError, Interrupted
-from reprkit.files import slug, write_json
+from reprkit.files import slug, working_in, write_json
 from reprkit.interrupts import StopFlag, stop_flag
 from reprkit.models import build_model, load_encoder_weights
 from reprkit.models.split import Split
@@ -97,7 +97,7 @@ def train(
         dataset = load_dataset(recipe.data)
     if task:
         dataset = dataset.with_tasks([task])
-    with _seeded(job.seed), stop_flag() as stop:
+    with working_in(folder), _seeded(job.seed), stop_flag() as stop:
         Trainer(job, folder, dataset, progress).run(stop)
     if stop.requested:
         raise Interrupted(f"stopped; {folder} is finished, the same command goes on from there")

@@ -390,7 +390,7 @@ def test_a_file_that_cannot_be_probed_says_why(made, changes, says):
 
 def test_unknown_names_say_which_there_are(made):
     with pytest.raises(
-        InputError, match="probe 'forest' is unknown; choose from knn, linear, svm_linear, svm_rbf, tree"
+        InputError, match=r"probe.probes: \['forest'\] should be some of knn, linear, svm_linear, svm_rbf, tree"
     ):
         probe(made, config=ProbeConfig(probes=("forest",)))
     with pytest.raises(InputError, match="has no task 'mood'; choose from left, order, age"):

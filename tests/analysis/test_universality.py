@@ -470,7 +470,7 @@ def test_a_tiny_test_split_gives_wide_intervals_and_no_warnings(toy, rows: int) 
 def test_wrong_input_is_one_clear_line(clusters, fake_embeddings) -> None:
     with pytest.raises(InputError, match=r"vanilla\.h5: has no task 'age'; it has left, right"):
         universality(clusters, tasks=["age"])
-    with pytest.raises(InputError, match="heads: tree"):
+    with pytest.raises(InputError, match=r"universality.heads: \['tree'\]"):
         universality(clusters, config=UniversalityConfig(heads=("tree",)))
     with pytest.raises(InputError, match="at least 2"):
         universality(clusters, config=UniversalityConfig(num_dummies=1))

@@ -130,7 +130,7 @@ def test_a_group_must_not_cross_a_given_split(table: Write, cache: Path, picture
     path = table({"split": split, "size": None})
     for i in range(2):
         (path.parent / "images" / f"{i:03d}.png").write_bytes(picture(7))
-    assert any(note.startswith("1 images have exact copies") for note in load(path, cache).notes)
+    assert any(note.startswith("1 sets of equal images") for note in load(path, cache).notes)
 
 
 def test_an_id_column_names_rows(table: Write, cache: Path) -> None:

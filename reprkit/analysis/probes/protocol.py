@@ -15,10 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from reprkit.errors import InputError
-from reprkit.recipe import config_digest
-
-PROBES = ("knn", "linear", "svm_linear", "svm_rbf", "tree")
-"""Probes that can be asked for, in the order of result tables; `svm` stands for both SVMs."""
+from reprkit.recipe import PROBES, config_digest
 
 FLOOR = "prior"
 """The floor that every table starts with: the majority class, or the mean, of the train split."""
