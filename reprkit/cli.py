@@ -16,7 +16,7 @@ from reprkit import __version__
 from reprkit.errors import InputError
 from reprkit.exits import OneLineParser, exit_code
 from reprkit.files import check_out_file, check_out_folder
-from reprkit.recipe import Recipe
+from reprkit.recipe import ADDITIONS, METHODS, Recipe, split_method
 
 _EPILOG = """\
 start here:
@@ -27,6 +27,17 @@ start here:
   reprkit inspect FILE                             what is in a checkpoint, an embeddings file or a run folder
 
 exit codes: 0 done, 1 failed, 2 wrong use or input, 130 interrupted (the same command continues)
+"""
+
+
+_JOBS_HELP = "processes that share the encoders and the cores of this machine (default: 1)"
+
+_SHARING = """\
+to share the work:
+  --jobs 4            several processes on one machine. Bits depend on the threads of a process, not on how many
+                      processes there are: OMP_NUM_THREADS=1 makes them the same for any --jobs
+  --shard 1/8         several machines, each with its part (1/8 to 8/8) and the same --out, a folder that all can
+                      reach. When all have returned, the same commands again measure; the last one writes the report
 """
 
 
@@ -88,17 +99,19 @@ def _parser() -> OneLineParser:
         epilog=_recipe_help(),
     )
     demo.add_argument("--out", default="runs/demo", help="folder of the run (default: %(default)s)")
+    demo.add_argument("--jobs", type=int, metavar="N", help=_JOBS_HELP)
 
     run = command(
         "run",
         _run,
         "Run a recipe: train, test, embed, probe, measure and report every method x seed. Finished pieces are "
         "skipped, so the same command continues a run that was stopped or killed.",
-        epilog=_recipe_help(),
+        epilog=f"{_SHARING}\n{_methods_help()}\n\n{_recipe_help()}",
     )
     run.add_argument("recipe", help="recipe file, such as training/digits.yaml")
     run.add_argument("--data", help="root of the data set (folder, tar or CSV), instead of the recipe's data.root")
     run.add_argument("--out", help="folder of the run (default: runs/<recipe name>)")
+    run.add_argument("--jobs", type=int, metavar="N", help=_JOBS_HELP)
     run.add_argument("--shard", default="1/1", metavar="I/N", help="do the I-th of N parts (for several machines)")
     run.add_argument("--print_config", action="store_true", help="print the recipe with all its fields and stop")
 
@@ -106,7 +119,7 @@ def _parser() -> OneLineParser:
         "train",
         _train,
         "Train one encoder of a recipe in one run folder. Killed and started again, it continues to the same bits.",
-        epilog=_recipe_help(),
+        epilog=f"{_methods_help()}\n\n{_recipe_help()}",
     )
     train.add_argument("recipe", nargs="?", help="recipe file; without one, the defaults (digits)")
     train.add_argument("--config", help="the same as RECIPE")
@@ -177,6 +190,20 @@ def _recipe_help() -> str:
     return "\n".join([*lines, "what each field means: `reprkit.recipe`, or training/README.md"])
 
 
+def _methods_help() -> str:
+    """The methods in three groups, for --help."""
+    gramian = [name for name, options in METHODS.items() if "update_every" in options]
+    full = [name for name, options in METHODS.items() if "level" in options and name not in gramian]
+    losses = [name for name in METHODS if name not in (*gramian, *full)]
+    groups = {
+        "weights from losses": ", ".join(losses),
+        "weights from the Gramian": ", ".join(gramian),
+        "full Jacobian": ", ".join(full),
+        "added to any, in this order": ", ".join(f"+{name}" for name in ADDITIONS),
+    }
+    return "\n".join(["methods, such as pcgrad+dgr:", *(f"  {title}: {names}" for title, names in groups.items())])
+
+
 def _shown(value: Any) -> str:
     return json.dumps(list(value) if isinstance(value, tuple) else value)
 
@@ -186,7 +213,7 @@ def _demo(args: argparse.Namespace) -> None:
     from reprkit.run import DEMO, run
 
     recipe = parse_recipe(DEMO.to_json(), args.overrides) if args.overrides else DEMO
-    _announce(run(recipe, args.out))
+    _announce(run(recipe, args.out, jobs=args.jobs))
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -199,7 +226,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.print_config:
         _print_recipe(recipe)
         return
-    _announce(run(recipe, args.out, shard=parse_shard(args.shard)))
+    _announce(run(recipe, args.out, shard=parse_shard(args.shard), jobs=args.jobs))
 
 
 def _announce(result: Path) -> None:
@@ -216,7 +243,11 @@ def _train(args: argparse.Namespace) -> None:
 
     if args.recipe and args.config:
         raise InputError("name the recipe once: as RECIPE or with --config")
-    recipe = load_recipe(args.recipe or args.config, args.overrides)
+    alone = []
+    if args.method:
+        split_method(args.method)  # its error should name no file
+        alone = [f"--methods={json.dumps([args.method])}", "--grid={}"]
+    recipe = load_recipe(args.recipe or args.config, [*args.overrides, *alone])
     if args.data:
         recipe = replace(recipe, data=replace(recipe.data, root=args.data))
     if args.print_config:

@@ -13,7 +13,7 @@ import yaml
 
 from reprkit.errors import InputError
 from reprkit.files import write_text
-from reprkit.recipe import Recipe, split_method
+from reprkit.recipe import Recipe, reads
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -116,13 +116,12 @@ class GridPoint:
 
 
 def grid_points(recipe: Recipe, method: str) -> list[GridPoint]:
-    """Every combination of `recipe.grid` that concerns `method` (`dgr.*` only concerns `+dgr` methods).
+    """Every combination of the fields of `recipe.grid` that `method` reads.
 
     Raises:
         InputError: a grid field that does not exist, or a value it cannot take.
     """
-    _, dgr = split_method(method)
-    axes = {field: values for field, values in recipe.grid.items() if dgr or not field.startswith("dgr.")}
+    axes = {field: values for field, values in recipe.grid.items() if reads(method, field)}
     points = []
     for combination in itertools.product(*axes.values()):
         values = dict(zip(axes, combination, strict=True))

@@ -7,6 +7,8 @@ imports neither torch nor NumPy, so that `reprkit --help` is quick.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +17,27 @@ from reprkit.files import json_digest, slug
 
 DATASETS = ("digits", "utkface", "table")
 ENCODERS = ("convnet", "resnet18", "resnet50", "mobilenet_v2")
-METHODS = ("single", "vanilla")
+_GRAMIAN = ("level", "update_every", "weight_heads")
+METHODS: dict[str, tuple[str, ...]] = {
+    "single": (),
+    "vanilla": (),
+    "uncertainty": ("lr",),
+    "dwa": ("temperature",),
+    "imtl_l": ("lr",),
+    "gradnorm": ("lr", "alpha"),
+    "auto_lambda": ("meta_fraction", "meta_lr", "lagged"),
+    "pcgrad": _GRAMIAN,
+    "cagrad": (*_GRAMIAN, "c"),
+    "imtl": _GRAMIAN,
+    "nash_mtl": _GRAMIAN,
+    "mgda": (*_GRAMIAN, "normalise"),
+    "graddrop": ("level", "leak"),
+}
+"""Methods by name, and the fields of `balancing` that each one reads."""
+
+ADDITIONS = ("dgr", "sam", "pta")
+"""What `+` adds to a method, in the order in which it is written."""
+
 PROBES = ("knn", "linear", "svm_linear", "svm_rbf", "tree")
 
 
@@ -96,12 +118,86 @@ class DGRConfig:
 
 
 @dataclass(frozen=True)
+class BalancingConfig:
+    """How the losses of several tasks are balanced; each method reads the fields that `METHODS` names for it.
+
+    Attributes:
+        level: Gramian methods and graddrop: balance the gradients of the shared parameters, or those of the
+            representation (one encoder backward instead of one a task; another method, not an approximation).
+        update_every: Gramian methods: steps between new weights.
+        weight_heads: Gramian methods: multiply the gradients of each task's head by its weight too.
+        lr: uncertainty, imtl_l, gradnorm: learning rate of the learnt weights, which have no weight decay.
+        temperature: dwa: of its softmax; larger is closer to equal weights.
+        alpha: gradnorm: how strongly slower tasks are pulled up.
+        c: cagrad: radius of the search around the mean gradient, as a share of its norm; in [0, 1).
+        normalise: mgda: none | l2 | loss | loss+ (loss times norm): what gradients are divided by first.
+        leak: graddrop: share of the gradient that passes where its sign is dropped.
+        meta_fraction: auto_lambda: share of the training images held out to judge the weights.
+        meta_lr: auto_lambda: Adam's learning rate of the weights.
+        lagged: auto_lambda: let the update itself be the virtual step; cheaper, weights one step older.
+    """
+
+    level: Literal["parameters", "representation"] = "parameters"
+    update_every: int = 1
+    weight_heads: bool = False
+    lr: float = 0.025
+    temperature: float = 2.0
+    alpha: float = 1.5
+    c: float = 0.4
+    normalise: Literal["none", "l2", "loss", "loss+"] = "none"
+    leak: float = 0.0
+    meta_fraction: float = 0.1
+    meta_lr: float = 1e-3
+    lagged: bool = False
+
+    def __post_init__(self) -> None:
+        _check("balancing.update_every", self.update_every, self.update_every >= 1, "at least 1")
+        _check("balancing.lr", self.lr, self.lr > 0, "positive")
+        _check("balancing.temperature", self.temperature, self.temperature > 0, "positive")
+        _check("balancing.alpha", self.alpha, self.alpha >= 0, "0 or more")
+        _check("balancing.c", self.c, 0 <= self.c < 1, "from 0 up to, but not, 1")
+        _check("balancing.leak", self.leak, 0 <= self.leak <= 1, "from 0 to 1")
+        _check("balancing.meta_fraction", self.meta_fraction, 0 < self.meta_fraction < 1, "between 0 and 1")
+        _check("balancing.meta_lr", self.meta_lr, self.meta_lr > 0, "positive")
+
+
+@dataclass(frozen=True)
+class SAMConfig:
+    """Sharpness-Aware Minimisation, used by methods with `+sam`.
+
+    Attributes:
+        rho: length of the step towards higher loss at which the gradient is taken.
+    """
+
+    rho: float = 0.05
+
+    def __post_init__(self) -> None:
+        _check("sam.rho", self.rho, self.rho > 0, "positive")
+
+
+@dataclass(frozen=True)
+class PTAConfig:
+    """Pseudo-task augmentation, used by methods with `+pta`: extra decoders share each task's loss.
+
+    Attributes:
+        decoders: extra decoders a task; the loss of a task is the mean over its head and these.
+        frozen: False trains them (PTA-I, independent starts); True keeps them random (PTA-F).
+    """
+
+    decoders: int = 3
+    frozen: bool = False
+
+    def __post_init__(self) -> None:
+        _check("pta.decoders", self.decoders, self.decoders >= 1, "at least 1")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """How encoders are trained.
 
     Attributes:
         epochs: passes over the training split.
-        batch_size: images a step; an incomplete last batch is dropped.
+        batch_size: images a step and process; an incomplete last batch is dropped.
         optimizer: adam | adamw | sgd (momentum 0.9).
         lr: learning rate.
         weight_decay: L2 (adam, sgd) or decoupled (adamw) decay.
@@ -224,12 +320,12 @@ class Recipe:
 
     Attributes:
         name: title of the run folder and the report.
-        methods: e.g. single, vanilla, vanilla+dgr.
+        methods: names of `METHODS`, each alone or with any of +dgr, +sam, +pta, such as `pcgrad+dgr`.
         seeds: training seeds; the splits do not depend on them.
-        data, model, dgr, train, embed, probe, universality, tsne: settings by stage.
-        grid: dotted field of model, dgr or train (or data.augment) -> values to try, such as
+        data, model, dgr, balancing, sam, pta, train, embed, probe, universality, tsne: settings by stage.
+        grid: dotted field of model, dgr, balancing, sam, pta or train (or data.augment) -> values to try, such as
             `dgr.weight: [0.01, 0.1]`; the value with the best validation score, averaged over seeds, is kept for
-            each method; `dgr.*` applies to `+dgr` methods only.
+            each method; a field only concerns the methods that read it.
     """
 
     name: str = "digits"
@@ -238,6 +334,9 @@ class Recipe:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     dgr: DGRConfig = field(default_factory=DGRConfig)
+    balancing: BalancingConfig = field(default_factory=BalancingConfig)
+    sam: SAMConfig = field(default_factory=SAMConfig)
+    pta: PTAConfig = field(default_factory=PTAConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     embed: EmbedConfig = field(default_factory=EmbedConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
@@ -255,11 +354,18 @@ class Recipe:
         _check("seeds", list(self.seeds), all(0 <= seed < 2**32 for seed in self.seeds), "from 0 to 2^32 - 1")
         for name, values in self.grid.items():
             _check(f"grid: {name}", values, isinstance(values, list) and len(values) > 0, "a list of values")
+            if name in ("method", "methods"):
+                raise InputError("grid: methods are compared, not chosen among: list them under `methods`")
             section = name.partition(".")[0]
-            if section not in ("data", "model", "dgr", "train") or (section == "data" and name != "data.augment"):
+            if section not in ("data", "model", "train", "balancing", *ADDITIONS) or (
+                section == "data" and name != "data.augment"
+            ):
                 raise InputError(
-                    f"grid: '{name}' cannot vary inside one run; use model.*, dgr.*, train.* or data.augment"
+                    f"grid: '{name}' cannot vary inside one run; use model.*, train.*, balancing.*, dgr.*, sam.*, "
+                    "pta.* or data.augment"
                 )
+            if not any(reads(method, name) for method in self.methods):
+                raise InputError(f"grid: no method of {', '.join(self.methods)} reads '{name}'")
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain JSON types (tuples become lists)."""
@@ -272,17 +378,67 @@ def run_folder(root: Path, method: str, seed: int, *, task: str = "", point: str
     return root.joinpath("runs", *parts)
 
 
-def split_method(method: str) -> tuple[str, bool]:
-    """`"vanilla+dgr"` -> `("vanilla", True)`.
+def split_method(method: str) -> tuple[str, tuple[str, ...]]:
+    """`"pcgrad+dgr"` -> `("pcgrad", ("dgr",))`.
 
     Raises:
         InputError: unknown method or addition, naming those that exist.
     """
     base, *additions = method.split("+")
-    if base not in METHODS or additions not in ([], ["dgr"]):
-        known = ", ".join(f"{name}, {name}+dgr" for name in METHODS)
-        raise InputError(f"method '{method}' is not known; choose from {known}")
-    return base, bool(additions)
+    if base not in METHODS and base not in _EXTERNAL and base not in _installed():
+        raise InputError(
+            f"method '{method}' is not known; choose from {', '.join([*METHODS, *_EXTERNAL])}, "
+            "each alone or with +dgr, +sam, +pta"
+        )
+    ordered = tuple(name for name in ADDITIONS if name in additions)
+    unknown = [name for name in additions if name not in ADDITIONS]
+    if unknown:
+        raise InputError(f"method '{method}': '+{unknown[0]}' is not known; use +dgr, +sam, +pta")
+    if list(ordered) != additions:
+        raise InputError(f"method '{method}': write it '{'+'.join([base, *ordered])}'")
+    return base, ordered
+
+
+def reads(method: str, name: str) -> bool:
+    """Whether a method's training depends on a dotted recipe field, such as `balancing.c`."""
+    base, additions = split_method(method)
+    section, _, option = name.partition(".")
+    if section in ADDITIONS:
+        return section in additions
+    if section == "balancing":
+        return option in METHODS.get(base, _GRAMIAN)
+    return section in ("data", "model", "train")
+
+
+def check_level(recipe: Recipe, methods: tuple[str, ...]) -> None:
+    """Refuse a level that none of `methods` has.
+
+    Raises:
+        InputError: naming the methods that have one.
+    """
+    if recipe.balancing.level == "representation" and not any(reads(method, "balancing.level") for method in methods):
+        having = ", ".join(name for name, options in METHODS.items() if "level" in options)
+        raise InputError(f"balancing.level: {', '.join(methods)} has no level; these have: {having}")
+
+
+def add_method_name(name: str) -> None:
+    """Let recipes name a method that is not reprkit's own; `reprkit.training.balancing.register` calls this.
+
+    Raises:
+        InputError: a name of reprkit's own, or one that could not stand in a method.
+    """
+    _check("method name", name, name not in METHODS, "other than reprkit's own")
+    _check("method name", name, bool(name) and name.replace("_", "").isalnum(), "letters, digits and _")
+    _EXTERNAL.add(name)
+
+
+_EXTERNAL: set[str] = set()
+
+
+@cache
+def _installed() -> frozenset[str]:
+    """Methods that installed packages offer by the entry point group `reprkit.methods`."""
+    return frozenset(point.name for point in entry_points(group="reprkit.methods"))
 
 
 def config_digest(config: Any) -> str:

@@ -19,7 +19,8 @@ from reprkit.environment import environment
 from reprkit.errors import Failed, InputError
 from reprkit.files import check_out_folder, slug, write_frame, write_json
 from reprkit.pieces import Piece, is_measured, measure, pieces, train_piece
-from reprkit.recipe import Recipe
+from reprkit.recipe import Recipe, check_level
+from reprkit.workers import Work, num_workers, spread
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ def run(
     out: str | Path | None = None,
     *,
     shard: tuple[int, int] = (0, 1),
+    jobs: int | None = None,
     progress: bool = True,
 ) -> Path:
     """Train, test, embed, probe, measure and report every method x seed of a recipe.
@@ -43,6 +45,9 @@ def run(
         out: folder of the run; None means `runs/<recipe name>`.
         shard: (i, n): train and measure only every n-th piece, from the i-th on. A shard that has to wait for
             others says so and returns; run again when all have returned, the last one writes the report.
+        jobs: processes that share the pieces; with more than one, each gets its share of the cores. None means those
+            of the `joblib.parallel_config(...)` that is open, such as one of dask, else 1: in this process, with the
+            bars of each training. A method registered by hand (not by an entry point) is known to this process only.
         progress: show bars with the time left (never when the output is not a terminal).
 
     Returns:
@@ -50,7 +55,9 @@ def run(
 
     Raises:
         InputError: wrong settings or data.
-        Failed: a method of which no encoder could be trained; the others are reported first.
+        Failed: a method of which no encoder could be trained (the others are reported first), or a process that was
+            killed.
+        Interrupted: stopped by a signal; the same call continues.
     """
     from reprkit.data import load_dataset
 
@@ -58,6 +65,8 @@ def run(
         recipe = load_recipe(recipe)
     folder = Path(out) if out is not None else Path("runs", slug(recipe.name))
     check_out_folder(folder)
+    check_level(recipe, recipe.methods)
+    workers = num_workers(jobs)
     for method in recipe.methods:
         grid_points(recipe, method)  # a wrong grid should not wait for the data
     dataset = load_dataset(recipe.data)
@@ -68,15 +77,24 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     write_recipe(recipe, folder / "recipe.yaml")
     write_json(folder / "environment.json", {**environment(), "data": summary})
-    mine = slice(shard[0], None, shard[1])
-    for piece in _steps(every[mine], "train", progress):
-        train_piece(piece, dataset, progress)
+    share = slice(shard[0], None, shard[1])
+
+    def each(work: Work, mine: list[Piece], name: str) -> None:
+        quiet = None if progress else True
+        with tqdm(total=len(mine), desc=name, unit="encoder", dynamic_ncols=True, disable=quiet) as bar:
+            if workers > 1:
+                spread(work, mine, dataset, recipe.data, jobs=jobs, advance=bar.update)
+                return
+            for piece in mine:
+                work(piece, dataset, progress)
+                bar.update()
+
+    each(train_piece, every[share], "train")
     waiting = sum(not piece.is_trained and not piece.failure for piece in every)
     if waiting:
         return _wait(folder, f"{waiting} of {len(every)} encoders are not trained yet")
     chosen = select(every, folder)
-    for piece in _steps(chosen[mine], "measure", progress):
-        measure(piece, dataset, progress)
+    each(measure, chosen[share], "measure")
     waiting = sum(not is_measured(piece) for piece in chosen)
     if waiting:
         return _wait(folder, f"{waiting} of {len(chosen)} encoders are not measured yet")
@@ -149,7 +167,3 @@ def parse_shard(text: str) -> tuple[int, int]:
 def _wait(folder: Path, what: str) -> Path:
     logger.info("%s: run the same command again when the other shards have returned", what)
     return folder
-
-
-def _steps(items: list[Piece], name: str, progress: bool) -> tqdm:
-    return tqdm(items, desc=name, unit="encoder", dynamic_ncols=True, disable=None if progress else True)

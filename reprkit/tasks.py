@@ -74,7 +74,7 @@ class Task:
         """Boolean mask of the targets that exist, for a Tensor or an array of shape [N]."""
         return targets != MISSING_CLASS if self.is_discrete else targets == targets  # NaN differs from itself
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, outputs: Tensor, targets: Tensor, count: float | None = None) -> Tensor:
         """Mean loss over the valid targets of a batch; exactly 0 (with a graph) if there are none.
 
         Cross-entropy in nats for classes; squared error of the standardised target for regression.
@@ -82,22 +82,25 @@ class Task:
         Args:
             outputs: [B, num_outputs] logits or standardised predictions.
             targets: [B] int64 class indices, or float targets in their own unit.
+            count: what the sum over samples is divided by, where these are only part of a batch; None means the
+                number of valid targets.
         """
         from torch.nn import functional as F
 
         valid = self.valid(targets)
-        count = valid.sum().clamp(min=1)
+        divisor = valid.sum().clamp(min=1) if count is None else count
         if self.is_discrete:
-            return F.cross_entropy(outputs, targets, ignore_index=MISSING_CLASS, reduction="sum") / count
+            return F.cross_entropy(outputs, targets, ignore_index=MISSING_CLASS, reduction="sum") / divisor
         standard = ((targets - self.mean) / self.std).nan_to_num().to(outputs.dtype)[:, None]
-        return ((outputs - standard) ** 2 * valid[:, None]).sum() / count
+        return ((outputs - standard) ** 2 * valid[:, None]).sum() / divisor
 
-    def residual(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def residual(self, outputs: Tensor, targets: Tensor, count: float | None = None) -> Tensor:
         """Derivative of `loss` with respect to `outputs`, as a differentiable expression.
 
         Args:
             outputs: [..., B, num_outputs]; leading dimensions are independent predictors on the same batch.
             targets: [B], as in `loss`.
+            count: as in `loss`.
 
         Returns:
             A tensor of the shape of `outputs`.
@@ -105,7 +108,7 @@ class Task:
         from torch.nn import functional as F
 
         valid = self.valid(targets)
-        share = (valid.to(outputs.dtype) / valid.sum().clamp(min=1))[:, None]
+        share = (valid.to(outputs.dtype) / (valid.sum().clamp(min=1) if count is None else count))[:, None]
         if self.is_discrete:
             one_hot = F.one_hot(targets.clamp(min=0), self.num_outputs).to(outputs.dtype)
             return (outputs.softmax(-1) - one_hot) * share

@@ -91,8 +91,8 @@ def test_grid_concerns_only_methods_that_use_it():
 
 
 def test_split_method():
-    assert split_method("vanilla+dgr") == ("vanilla", True)
-    assert split_method("single") == ("single", False)
+    assert split_method("vanilla+dgr") == ("vanilla", ("dgr",))
+    assert split_method("single") == ("single", ())
     for wrong in ("", "dgr", "vanilla+dgr+dgr", "vanilla+sam", "vanilla+"):
         with pytest.raises(InputError):
             split_method(wrong)

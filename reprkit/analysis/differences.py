@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reprkit.analysis import style
 from reprkit.analysis.delta import LOWER_IS_BETTER
 from reprkit.analysis.figures.probes import FLOORS, headline
 from reprkit.analysis.results import Results, Run, predictions
@@ -25,11 +26,20 @@ ENDS = ("low", "high", "low_other", "high_other")
 
 
 def pairs(encoders: Iterable[str], baseline: str = "vanilla") -> list[tuple[str, str]]:
-    """Which encoder is compared with which: each with `baseline`, and each `x+dgr` with its own `x`."""
+    """Which encoder is compared with which: each with `baseline`, and each `x+dgr`, `x+sam`, ... with its own `x`."""
     known = list(encoders)
     found = [(name, baseline) for name in known if name != baseline and baseline in known]
-    found += [(name, name.removesuffix("+dgr")) for name in known if name.endswith("+dgr")]
+    found += [(name, base) for name in known if (base := style.split_label(name)[0]) != name]
     return [pair for pair in dict.fromkeys(found) if pair[1] in known and pair[0] != pair[1]]
+
+
+def closest(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """One pair an encoder: with its own method where there is one, else the first."""
+    kept: dict[str, str] = {}
+    for encoder, other in pairs:
+        if encoder not in kept or other == style.split_label(encoder)[0]:
+            kept[encoder] = other
+    return [(name, kept[name]) for name in style.encoder_order(kept)]
 
 
 def reading(difference: float, low: float, high: float, *, lower_is_better: bool = False) -> str:

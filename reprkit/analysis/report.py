@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reprkit.analysis import style
 from reprkit.analysis.differences import differences, universality_differences
@@ -18,7 +18,12 @@ from reprkit.analysis.results import Results, load_results
 from reprkit.analysis.summary import summary_sentences, warning_sentences
 from reprkit.files import write_text
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 CAPTIONS = {
+    "additions": "Compare the paper's Figure 2. The change of a method with an addition is paired over seeds in the"
+    " CSV file; intervals that overlap here may still differ there.",
     "probes": "Compare the paper's Figure 3a. An encoder that lets every simple predictor do well is a universal one.",
     "differences": "Paired differences of test accuracy, in points: an encoder minus the one it is compared with, over"
     " the same test samples. Cells that are not bold may be noise.",
@@ -44,8 +49,9 @@ def write_report(folder: str | Path) -> Path:
         InputError: the folder does not exist or holds no results, or a result file cannot be read.
     """
     results = load_results(folder)
+    changes = differences(results)
     figures = []
-    for drawn in draw_all(results):
+    for drawn in draw_all(results, changes):
         stem = results.folder / "figures" / drawn.name
         _, png, _ = style.save(drawn.figure, stem, drawn.data, title=drawn.title)
         caption = next((text for name, text in CAPTIONS.items() if drawn.name.startswith(name)), "")
@@ -56,20 +62,21 @@ def write_report(folder: str | Path) -> Path:
                 {"name": drawn.name, "title": drawn.title, "caption": caption, "image": image, "width": width}
             )
     path = results.folder / "report.html"
-    write_text(path, render(results, figures))
+    write_text(path, render(results, figures, changes))
     return path
 
 
-def render(results: Results, figures: list[dict[str, Any]]) -> str:
+def render(results: Results, figures: list[dict[str, Any]], changes: pd.DataFrame | None = None) -> str:
     """The HTML of a report. Names and labels from files are escaped: they stay text.
 
     Args:
         results: what `load_results` read.
         figures: name, title, caption, image (base64 PNG) and width (CSS pixels) of each figure.
+        changes: result of `differences`; None computes it.
     """
     from jinja2 import Environment
 
-    changes = differences(results)
+    changes = differences(results) if changes is None else changes
     u_changes = universality_differences(results.universality)
     templates = resources.files("reprkit.analysis") / "templates"
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)

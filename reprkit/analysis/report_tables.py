@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 
 from reprkit.analysis import style
+from reprkit.analysis.cost import cost_cells, cost_note, cost_table, read_costs
 from reprkit.analysis.differences import OWN_HEAD, UNCLEAR
 from reprkit.analysis.figures.marks import task_order
 from reprkit.analysis.figures.probes import FLOORS, METRIC_NAMES, PROBE_NAMES, headline
+from reprkit.analysis.gains import addition_gains, seed_gains
 from reprkit.analysis.results import Results
 from reprkit.analysis.seeds import OVER_SEEDS, over_seeds
-from reprkit.analysis.tables import DASH, DELTA, MINUS, head_scores, note, table1
+from reprkit.analysis.tables import DELTA, dgr_rows, dgr_table, head_scores, note, table1
+from reprkit.analysis.typeset import DASH, MINUS, signed
 
 MARKS = {"better": "▲", "worse": "▼"}
 
@@ -56,12 +59,14 @@ def all_tables(results: Results, changes: pd.DataFrame) -> list[Table]:
     made = []
     if len(results.scores):
         made.append(heads_table(results, changes))
+        made += gains_table(results)
     if len(results.probes):
         made.append(probes_table(results, changes))
     if len(results.universality):
         made.append(universality_table(results))
     if len(results.tsne_quality):
         made.append(maps_table(results))
+    made += cost_section(results)
     if len(results.selection) and results.selection.iloc[:, 0].duplicated().any():  # else there was nothing to choose
         made.append(selection_table(results))
     return made
@@ -73,10 +78,10 @@ def heads_table(results: Results, changes: pd.DataFrame) -> Table:
     tasks = task_order(summary["task"], list(results.tasks))
     gains = table1(results)
     has_gain = any(DELTA in row for row in gains.values())
-    own = changes[changes["predictor"] == OWN_HEAD]
+    own, base = _against_one(changes[changes["predictor"] == OWN_HEAD])
     rows = []
     for encoder in style.encoder_order(summary["encoder"]):
-        row = [Entry(encoder)]
+        row = [Entry(style.display(encoder))]
         for task in tasks:
             found = summary[(summary["encoder"] == encoder) & (summary["task"] == task)]
             if not len(found):
@@ -87,9 +92,8 @@ def heads_table(results: Results, changes: pd.DataFrame) -> Table:
         if has_gain:
             gain = gains[encoder].get(DELTA)
             bounds = "" if gain is None else _between(gain.low, gain.high, 2)
-            row.append(Entry(DASH) if gain is None else Entry(f"{_signed(gain.value, 2)}%", bounds, sort=gain.value))
+            row.append(Entry(DASH) if gain is None else Entry(f"{signed(gain.value, 2)}%", bounds, sort=gain.value))
         rows.append(row)
-    base = own["baseline"].iloc[0] if len(own) else ""
     text = note(gains, "in brackets:")
     if base:
         text += f" Line below: paired difference from {base}, in points of accuracy. {_legend(base)}"
@@ -99,17 +103,48 @@ def heads_table(results: Results, changes: pd.DataFrame) -> Table:
     return _table("heads", "The models' own heads on the test split", columns, rows, text)
 
 
+def gains_table(results: Results) -> list[Table]:
+    """What DGR changes in Δ, a row a method, paired over seeds; none for fewer than two methods (Δ stands above)."""
+    gains = addition_gains(seed_gains(results))
+    own = dgr_rows(gains)
+    if len(own) < 2:
+        return []
+    heads, cells, text = dgr_table(gains)
+    rows = []
+    for texts, record in zip(cells, own.to_dict("records"), strict=True):
+        row = [Entry(text) for text in texts]
+        row[1], row[2] = Entry(texts[1], sort=record["alone"]), Entry(texts[2], sort=record["delta"])
+        row[3] = Entry(texts[3], mark=MARKS.get(record["reading"], ""), sort=record["difference"],
+                       meaning=record["reading"])  # fmt: skip
+        rows.append(row)
+    return [_table("gains", "What DGR adds to each method", heads, rows, text)]
+
+
+def cost_section(results: Results) -> list[Table]:
+    """What each method costs; none without a cost.json."""
+    table = cost_table(results)
+    if not len(table) or not table["n_seeds"].any():
+        return []
+    heads, cells = cost_cells(table)
+    rows = [
+        [Entry(style.display(name)), *(Entry(text, sort=None if text == DASH else value) for text, value in row)]
+        for name, row in zip(table["encoder"], cells, strict=True)
+    ]
+    return [_table("cost", "Cost", ["Encoder", *heads], rows, cost_note(table, read_costs(results)))]
+
+
 def probes_table(results: Results, changes: pd.DataFrame) -> Table:
     """Headline metric of every probe, a row a task and encoder."""
     ladder = headline(results.probes)
     summary = over_seeds(ladder, by=["encoder", "task", "probe", "metric"])
+    changes, base = _against_one(changes)
     found = [str(name) for name in dict.fromkeys(summary["probe"])]
     probes = [p for p in PROBE_NAMES if p in found] + [p for p in found if p not in PROBE_NAMES]
     rows = []
     for task in task_order(summary["task"], list(results.tasks)):
         own = summary[summary["task"] == task]
         for encoder in style.encoder_order(own["encoder"]):
-            row = [Entry(task), Entry(encoder)]
+            row = [Entry(task), Entry(style.display(encoder))]
             for probe in probes:
                 cell = own[(own["encoder"] == encoder) & (own["probe"] == probe)]
                 at = (changes["encoder"] == encoder) & (changes["task"] == task) & (changes["predictor"] == probe)
@@ -117,7 +152,6 @@ def probes_table(results: Results, changes: pd.DataFrame) -> Table:
                 short = None if not len(change) else change.iloc[0]
                 row.append(_score(cell.iloc[0], short, brief=True) if len(cell) else Entry(DASH))
             rows.append(row)
-    base = changes["baseline"].iloc[0] if len(changes) else ""
     kind = "over seeds" if (summary["interval"] == OVER_SEEDS).any() else "over test samples"
     names = " and ".join(METRIC_NAMES.get(m, m) for m in dict.fromkeys(summary["metric"]))
     text = f"{names} (accuracies in %); in brackets: 95% interval {kind}." + (f" {_legend(base)}" if base else "")
@@ -152,7 +186,7 @@ def universality_table(results: Results) -> Table:
                 statuses = list(dict.fromkeys(mine["status"].fillna("").astype(str)))
                 row = [
                     Entry(task),
-                    Entry(encoder),
+                    Entry(style.display(encoder)),
                     *([Entry(str(head))] if several else []),
                     Entry("; ".join(statuses)),
                 ]
@@ -183,7 +217,7 @@ def maps_table(results: Results) -> Table:
     rows = []
     for encoder in style.encoder_order(frame["encoder"]):
         for task in dict.fromkeys(frame.loc[frame["encoder"] == encoder, "task"]):
-            row = [Entry(encoder), Entry(str(task) or "all")]
+            row = [Entry(style.display(encoder)), Entry(str(task) or "all")]
             for column, _, digits in shown:
                 table = summaries[column]
                 row.append(
@@ -232,8 +266,8 @@ def _score(row: pd.Series, change: Any, *, brief: bool = False) -> Entry:
     if change is not None:
         mark, meaning = MARKS.get(change["reading"], ""), str(change["reading"])
         if not brief:
-            difference = _signed(change["difference"] * factor, digits)
-            bounds = _between(change["low"] * factor, change["high"] * factor, digits, signed=True)
+            difference = signed(change["difference"] * factor, digits)
+            bounds = _between(change["low"] * factor, change["high"] * factor, digits, signs=True)
             detail = "\n".join(part for part in (detail, f"{difference} {bounds}".strip()) if part)
     return Entry(f"{value * factor:.{digits}f}".replace("-", MINUS), detail, mark, value, meaning)
 
@@ -246,20 +280,24 @@ def _number(row: pd.Series, digits: int, *, bounds: bool) -> Entry:
     return Entry(text.replace("-", MINUS), _between(row["low"], row["high"], digits) if bounds else "", sort=value)
 
 
-def _between(low: float, high: float, digits: int, *, signed: bool = False) -> str:
+def _between(low: float, high: float, digits: int, *, signs: bool = False) -> str:
     if not np.isfinite([low, high]).all():
         return ""
-    show = _signed if signed else lambda v, d: f"{v:.{d}f}".replace("-", MINUS)
+    show = signed if signs else lambda v, d: f"{v:.{d}f}".replace("-", MINUS)
     return f"[{show(low, digits)}, {show(high, digits)}]"
-
-
-def _signed(value: float, digits: int) -> str:
-    return f"{value:+.{digits}f}".replace("-", MINUS)
 
 
 def _with_metric(task: str, summary: pd.DataFrame) -> str:
     metric = str(summary.loc[summary["task"] == task, "metric"].iloc[0])
     return f"{task} (%)" if metric == "accuracy" else f"{task} ({METRIC_NAMES.get(metric, metric)})"
+
+
+def _against_one(changes: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The changes against the first baseline alone, and what it is called: one table, one meaning of its marks."""
+    if not len(changes):
+        return changes, ""
+    first = changes["baseline"].iloc[0]
+    return changes[changes["baseline"] == first], style.display(str(first))
 
 
 def _legend(base: str) -> str:

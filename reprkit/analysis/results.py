@@ -101,7 +101,7 @@ def load_results(folder: str | Path) -> Results:
     results = Results(
         folder=folder,
         recipe=_yaml(folder / "recipe.yaml"),
-        environment=_json(folder / "environment.json"),
+        environment=read_json(folder / "environment.json"),
         probes=frames["probes"],
         universality=frames["universality"],
         tsne=frames["tsne"],
@@ -119,7 +119,7 @@ def find_runs(folder: Path) -> list[Run]:
 
     A folder with neither is taken as a run itself.
     """
-    listed = _json(folder / "pieces.json", list) if (folder / "pieces.json").is_file() else []
+    listed = read_json(folder / "pieces.json", list) if (folder / "pieces.json").is_file() else []
     if listed:
         try:
             return [Run(str(p["encoder"]), int(p["seed"]), str(p["task"]), folder / p["folder"]) for p in listed]
@@ -140,9 +140,8 @@ def find_runs(folder: Path) -> list[Run]:
             ):
                 encoder, seed, _ = _identity(path, seed_folder.parent.name, int(number))
                 runs.append(Run(encoder, seed, "" if path == seed_folder else path.name, path))
-    return sorted(
-        runs, key=lambda run: (style.encoder_order([r.encoder for r in runs]).index(run.encoder), run.seed, run.task)
-    )
+    order = style.encoder_order(run.encoder for run in runs)
+    return sorted(runs, key=lambda run: (order.index(run.encoder), run.seed, run.task))
 
 
 def predictions(run: Run) -> dict[str, pd.DataFrame]:
@@ -154,7 +153,7 @@ def predictions(run: Run) -> dict[str, pd.DataFrame]:
 def _identity(path: Path, encoder: str, seed: int) -> tuple[str, int, str]:
     """Label, seed and task of a run as its own files tell them, else as its folder does."""
     if (path / "test_scores.json").is_file():
-        record = _json(path / "test_scores.json")
+        record = read_json(path / "test_scores.json")
         return str(record.get("method", encoder)), int(record.get("seed", seed)), ""
     for name in FRAMES:
         if (path / f"{name}.csv").is_file():
@@ -175,7 +174,7 @@ def _frame(folder: Path, runs: list[Run], name: str) -> pd.DataFrame:
 def _scores(runs: list[Run]) -> pd.DataFrame:
     rows = []
     for run in runs:
-        record = _json(run.path / "test_scores.json")
+        record = read_json(run.path / "test_scores.json")
         for task, one in (record.get("tasks") or {}).items():
             row = {"encoder": run.encoder, "seed": run.seed, "task": task, "metric": one.get("metric", "accuracy")}
             score = {"value": one.get("score"), "loss": one.get("loss"), "n": one.get("n")}
@@ -228,7 +227,12 @@ def _csv(path: Path) -> pd.DataFrame:
         raise InputError(f"{path}: not a result table ({str(error).splitlines()[0]}); make it anew") from None
 
 
-def _json(path: Path, kind: type = dict) -> Any:
+def read_json(path: Path, kind: type = dict) -> Any:
+    """A JSON file that holds one object (or a `kind`); empty if it is missing or holds something else.
+
+    Raises:
+        InputError: it is not valid JSON.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else kind()
     except ValueError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,14 +29,47 @@ MORE_COLOURS = ("#882255", "#999999", "#999933", "#332288", "#44AA99", "#661100"
 """Continues OKABE_ITO where there are more classes or encoders (Tol, muted)."""
 
 CLASS_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
-ENCODER_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p")
 GREY = "#6E6E6E"
 LIGHT = "#D9D9D9"
 TEXT_WIDTH = 7.2
 """Width of a figure in inches that fits a text column of an A4 or letter page."""
 
-_ENCODER_COLOURS = {"single": GREY, "vanilla": "#0072B2", "vanilla+dgr": "#D55E00"}
+METHOD_NAMES = {
+    "single": "Single", "vanilla": "Vanilla", "dwa": "DWA", "uncertainty": "Uncertainty", "auto_lambda": "Auto-λ",
+    "pcgrad": "PCGrad", "cagrad": "CAGrad", "imtl": "IMTL", "nash_mtl": "Nash-MTL", "imtl_l": "IMTL-L",
+    "gradnorm": "GradNorm", "mgda": "MGDA", "graddrop": "GradDrop",
+}  # fmt: skip
+"""What tables and figures call a method, in the order of the paper's Table 1; after it, methods that it lacks."""
+
+ADDITION_NAMES = {"dgr": "DGR", "sam": "SAM", "pta": "PTA"}
+"""What they call an addition, in the order in which a method lists them."""
+
+FIGURE_2 = ("single", "vanilla", "auto_lambda", "cagrad", "nash_mtl")
+"""Single, and the methods of the paper's Figure 2: shown first where not all can be."""
+
+MOST_PICTURED = 12
+"""So many encoders are shown at once where each needs a map or a line of its own."""
+
+_HUES = {
+    "single": GREY, "vanilla": "#0072B2", "dwa": "#56B4E9", "uncertainty": "#882255", "auto_lambda": "#CC79A7",
+    "pcgrad": "#999933", "cagrad": "#009E73", "imtl": "#332288", "nash_mtl": "#E69F00", "imtl_l": "#AA4499",
+    "gradnorm": "#44AA99", "mgda": "#661100", "graddrop": "#5B6B8C",
+}  # fmt: skip
 _OTHER_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", *MORE_COLOURS)
+_OTHER_MARKERS = ("^", "v", "P", "X", "p", "o", "s", "D")
+
+ADDITION_MARKERS = {
+    (): "s", ("dgr",): "D", ("sam",): "^", ("pta",): "v", ("dgr", "sam"): "P", ("dgr", "pta"): "X",
+    ("sam", "pta"): "p", ("dgr", "sam", "pta"): "*",
+}  # fmt: skip
+_SHADES = {(): 0.0, ("dgr",): -0.4, ("sam",): 0.25, ("pta",): 0.5}
+"""How far the hue of a method goes to black (below 0) or to white (above 0) with an addition."""
+_DASHES: dict[tuple[str, ...], Any] = {
+    (): "-",
+    ("dgr",): (0, (5, 1.5)),
+    ("sam",): (0, (1, 1.2)),
+    ("pta",): (0, (5, 1.5, 1, 1.5)),
+}
 
 RC: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same glyphs on every machine
@@ -88,28 +121,87 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def encoder_order(labels: Iterable[Any]) -> list[str]:
-    """Distinct encoder labels, ordered: single, vanilla, then others by name; each base before its additions."""
-    first = {"single": 0, "vanilla": 1}
+def split_label(label: str) -> tuple[str, tuple[str, ...]]:
+    """`"pcgrad+dgr"` -> `("pcgrad", ("dgr",))`; a label that is no method with additions is a base of its own."""
+    base, *additions = label.split("+")
+    known = [name for name in ADDITION_NAMES if name in additions]
+    return (base, tuple(known)) if base and known == additions else (label, ())
 
-    def key(label: str) -> tuple[int, str, str]:
-        base, _, addition = label.partition("+")
-        return first.get(base, 2), base, addition
+
+def display(label: str) -> str:
+    """What tables and figures call an encoder: `"nash_mtl+dgr"` -> `"Nash-MTL + DGR"`; other labels stay as is."""
+    base, additions = split_label(label)
+    if base not in METHOD_NAMES:
+        return label
+    return " + ".join([METHOD_NAMES[base], *(ADDITION_NAMES[name] for name in additions)])
+
+
+def row_names(encoders: Sequence[str]) -> list[str]:
+    """Names of encoders one below the other, in `encoder_order`: `+ DGR` alone stands below its own method."""
+    names = []
+    for encoder in encoders:
+        base, additions = split_label(encoder)
+        below = additions and base in encoders
+        names.append("".join(f" + {ADDITION_NAMES[a]}" for a in additions).strip() if below else display(encoder))
+    return names
+
+
+def encoder_order(labels: Iterable[Any]) -> list[str]:
+    """Distinct encoder labels in the paper's order, then others by name; each method before its additions."""
+    methods, additions = list(METHOD_NAMES), list(ADDITION_NAMES)
+
+    def key(label: str) -> tuple[int, str, int, list[int]]:
+        base, added = split_label(label)
+        rank = methods.index(base) if base in METHOD_NAMES else len(methods)
+        return rank, base, len(added), [additions.index(name) for name in added]
 
     return sorted({str(label) for label in labels}, key=key)
 
 
-def encoder_styles(labels: Iterable[Any]) -> dict[str, dict[str, Any]]:
-    """Colour and marker of each encoder, in `encoder_order`. single, vanilla and vanilla+dgr always look the same."""
+def pictured(labels: Iterable[Any], most: int = MOST_PICTURED) -> list[str]:
+    """At most `most` encoders in `encoder_order`: methods alone and with DGR before others, those of `FIGURE_2` first.
+
+    The choice depends on the labels alone, never on a result.
+    """
     order = encoder_order(labels)
-    others = [label for label in order if label not in _ENCODER_COLOURS]
-    colours = _ENCODER_COLOURS | {name: _OTHER_COLOURS[i % len(_OTHER_COLOURS)] for i, name in enumerate(others)}
-    marks = list(_ENCODER_COLOURS)
-    marker = {
-        name: ENCODER_MARKERS[(marks.index(name) if name in marks else len(marks) + others.index(name)) % 8]
-        for name in order
-    }
-    return {name: {"color": colours[name], "marker": marker[name]} for name in order}
+
+    def key(label: str) -> tuple[bool, int]:
+        base, additions = split_label(label)
+        return additions not in ((), ("dgr",)), FIGURE_2.index(base) if base in FIGURE_2 else len(FIGURE_2)
+
+    return encoder_order(sorted(order, key=key)[:most])
+
+
+def encoder_styles(labels: Iterable[Any]) -> dict[str, dict[str, Any]]:
+    """Colour and marker of each encoder, in `encoder_order`.
+
+    A known method has its own hue, an addition its own shade and marker, whatever else is shown; vanilla+dgr, the
+    paper's subject, has a hue of its own. Other labels take what is left, in order.
+    """
+    others = iter(range(10**6))
+    looks = {}
+    for label in encoder_order(labels):
+        base, additions = split_label(label)
+        if base in _HUES:
+            hue = "#D55E00" if label == "vanilla+dgr" else _shade(_HUES[base], _SHADES.get(additions, -0.7))
+            marker = "o" if label == "single" else ADDITION_MARKERS[additions]
+        else:
+            i = next(others)
+            hue, marker = _OTHER_COLOURS[i % len(_OTHER_COLOURS)], _OTHER_MARKERS[i % len(_OTHER_MARKERS)]
+        looks[label] = {"color": hue, "marker": marker}
+    return looks
+
+
+def dashes(label: str) -> Any:
+    """Line style of an encoder where lines are told apart by it: the addition's."""
+    return _DASHES.get(split_label(label)[1], (0, (1, 3)))
+
+
+def _shade(colour: str, amount: float) -> str:
+    """A hex colour mixed with black (amount -1 to 0) or white (0 to 1)."""
+    end = 255 if amount > 0 else 0
+    parts = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return "#" + "".join(f"{round(part + abs(amount) * (end - part)):02X}" for part in parts)
 
 
 def class_colours(task: Task) -> list[str]:

@@ -12,7 +12,8 @@ from reprkit.analysis import style
 from reprkit.analysis.differences import OWN_HEAD, UNCLEAR, pairs
 from reprkit.analysis.results import Results
 from reprkit.analysis.seeds import OVER_SEEDS, over_seeds
-from reprkit.analysis.tables import MINUS, head_scores
+from reprkit.analysis.tables import head_scores
+from reprkit.analysis.typeset import MINUS, signed
 from reprkit.analysis.verdict import collapse_check
 from reprkit.tasks import Task
 
@@ -205,9 +206,9 @@ def _universality(results: Results, changes: pd.DataFrame) -> Iterable[str]:
             continue
         parts = []
         for row in own.to_dict("records"):
-            text = f"{row['task']} {_signed(row['difference'], 3)}"
+            text = f"{row['task']} {signed(row['difference'], 3)}"
             if row["interval"] == OVER_SEEDS:
-                text += f" ({_signed(row['low'], 3)} to {_signed(row['high'], 3)}), {row['reading']}"
+                text += f" ({signed(row['low'], 3)} to {signed(row['high'], 3)}), {row['reading']}"
             elif row["reading"]:
                 text += f" (intervals of the two {'do not overlap' if row['reading'] == 'apart' else 'overlap'})"
             parts.append(text)
@@ -287,13 +288,8 @@ def _value(value: float, metric: str) -> str:
 
 def _points(value: float, metric: str, *, unit: bool = True) -> str:
     if metric != "accuracy":
-        return _signed(value, 3)
-    return _signed(100 * value, 1) + (" points" if unit else "")
-
-
-def _signed(value: float, digits: int) -> str:
-    text = f"{value:+.{digits}f}".replace("-", MINUS)
-    return text if float(f"{value:.{digits}f}") else text[1:]  # no sign before zero
+        return signed(value, 3)
+    return signed(100 * value, 1) + (" points" if unit else "")
 
 
 def _range(values: pd.Series) -> str:

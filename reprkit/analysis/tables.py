@@ -11,16 +11,15 @@ import numpy as np
 import pandas as pd
 
 from reprkit.analysis import style
-from reprkit.analysis.delta import delta_frame
+from reprkit.analysis.gains import addition_gains, gain_sentence, seed_gains
 from reprkit.analysis.results import Results, load_results
 from reprkit.analysis.seeds import OVER_SEEDS, over_seeds
 from reprkit.analysis.stats import wilson
+from reprkit.analysis.typeset import DASH, MINUS, latex_table, markdown_table, signed
 from reprkit.errors import InputError
 from reprkit.files import write_text
 
 DELTA = "Δ"
-MINUS = "\N{MINUS SIGN}"
-DASH = "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
@@ -70,14 +69,9 @@ def table1(results: Results, *, baseline: str = "single") -> dict[str, dict[str,
     rows: dict[str, dict[str, Cell]] = {name: {} for name in style.encoder_order(summary["encoder"])}
     for record in summary.to_dict("records"):
         rows[str(record["encoder"])][str(record["task"])] = _cell(record)
-    scores = results.scores[results.scores["value"].notna()]
-    tasks = set(scores.loc[scores["encoder"] == baseline, "task"])
-    runs = [group for _, group in scores.groupby(["encoder", "seed"], sort=False)]
-    others = [group for group in runs if group["encoder"].iloc[0] != baseline and set(group["task"]) == tasks]
-    if others:
-        gains = delta_frame(pd.concat([*others, scores[scores["encoder"] == baseline]]), baseline=baseline)
-        for record in over_seeds(gains.assign(task=DELTA), by=["encoder", "task"], value="delta").to_dict("records"):
-            rows[str(record["encoder"])][DELTA] = _cell(record)
+    gains = seed_gains(results, baseline=baseline).rename(columns={"delta": "value"})
+    for record in over_seeds(gains.assign(task=DELTA), by=["encoder", "task"]).to_dict("records"):
+        rows[str(record["encoder"])][DELTA] = _cell(record)
     return rows
 
 
@@ -89,6 +83,9 @@ def table1_columns(results: Results, rows: dict[str, dict[str, Cell]]) -> list[s
 
 def write_table1(folder: str | Path, out: str | Path, *, baseline: str = "single") -> list[Path]:
     """Write Table 1 of a results folder as `table1.csv` (full numbers), `table1.md` and `table1.tex`.
+
+    Where a method was trained with and without DGR, the paired change of Δ is written beside it as `dgr_gain`, in the
+    same three forms.
 
     Returns:
         The paths written.
@@ -107,39 +104,73 @@ def write_table1(folder: str | Path, out: str | Path, *, baseline: str = "single
          "interval": c.interval}
         for name, row in rows.items() for column, c in row.items()
     ]  # fmt: skip
-    style.write_csv(pd.DataFrame(long), out / "table1.csv")
-    write_text(out / "table1.md", markdown(rows, columns, results))
-    write_text(out / "table1.tex", latex(rows, columns, results))
-    return [out / f"table1.{ending}" for ending in ("csv", "md", "tex")]
+    texts = markdown(rows, columns, results), latex(rows, columns, results)
+    written = write_table(out / "table1", pd.DataFrame(long), *texts)
+    gains = addition_gains(seed_gains(results, baseline=baseline))
+    own = dgr_rows(gains)
+    if len(own):
+        heads, cells, text = dgr_table(gains)
+        texts = f"{markdown_table(heads, cells)}\n{text}\n", latex_table(heads, cells, text)
+        written += write_table(out / "dgr_gain", own, *texts)
+    return written
+
+
+def dgr_rows(gains: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `addition_gains` that compare a method + DGR with the method alone, whose gain is added: `alone`."""
+    alone = gains[gains["addition"] == ""].set_index("method")["delta"]
+    own = gains[(gains["addition"] == "dgr") & (gains["common_seeds"] > 0)]
+    return own.assign(alone=own["method"].map(alone))
+
+
+def dgr_table(gains: pd.DataFrame) -> tuple[list[str], list[list[str]], str]:
+    """What DGR changes in Δ, a row a method: headings, cells as text, and a note.
+
+    Args:
+        gains: result of `addition_gains`.
+    """
+    heads = ["Method", "Δ alone (%)", "Δ + DGR (%)", "Change (points)", "95% interval", "Seeds", "Reading"]
+    cells = []
+    for row in dgr_rows(gains).to_dict("records"):
+        known = np.isfinite(row["difference_low"])
+        interval = f"{signed(row['difference_low'], 2)} to {signed(row['difference_high'], 2)}" if known else DASH
+        numbers = [f"{value:.2f}".replace("-", MINUS) for value in (row["alone"], row["delta"])]
+        change = signed(row["difference"], 2)
+        seeds, says = str(row["common_seeds"]), row["reading"] or DASH
+        cells.append([style.display(row["method"]), *numbers, change, interval, seeds, says])
+    return heads, cells, gain_sentence(gains)
+
+
+def write_table(stem: Path, frame: pd.DataFrame, markdown_text: str, latex_text: str) -> list[Path]:
+    """Write one table as .csv, .md and .tex; returns the paths."""
+    csv, md, tex = (stem.with_name(f"{stem.name}.{ending}") for ending in ("csv", "md", "tex"))
+    style.write_csv(frame, csv)
+    write_text(md, markdown_text)
+    write_text(tex, latex_text)
+    return [csv, md, tex]
 
 
 def markdown(rows: dict[str, dict[str, Cell]], columns: list[str], results: Results) -> str:
     """Table 1 as a Markdown table with a note on its intervals."""
-    lines = ["| Method | " + " | ".join(_heading(c, results) for c in columns) + " |", "|---|" + "---:|" * len(columns)]
-    for name, row in rows.items():
-        cells = [_text(row[c], percent=_percent(c, results)) if c in row else DASH for c in columns]
-        lines.append(f"| {name.replace('|', chr(92) + '|')} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", note(rows), ""])
+    return f"{markdown_table(*_text_table(rows, columns, results))}\n{note(rows)}\n"
 
 
 def latex(rows: dict[str, dict[str, Cell]], columns: list[str], results: Results) -> str:
-    """Table 1 as a LaTeX tabular (booktabs)."""
-    heads = [r"$\Delta$ (\%)" if c == DELTA else tex_escape(_heading(c, results)) for c in columns]
-    lines = [
-        r"\begin{tabular}{l" + "r" * len(columns) + "}",
-        r"\toprule",
-        " & ".join(["Method", *heads]) + r" \\",
-        r"\midrule",
+    """Table 1 as a LaTeX tabular (booktabs), with a little space between methods."""
+    names = list(rows)
+    bases = [style.split_label(name)[0] for name in names]
+    families = [i for i in range(1, len(names)) if bases[i] != bases[i - 1]] if len(set(bases)) < len(bases) else []
+    return latex_table(*_text_table(rows, columns, results), note(rows), spaced=families)
+
+
+def _text_table(
+    rows: dict[str, dict[str, Cell]], columns: list[str], results: Results
+) -> tuple[list[str], list[list[str]]]:
+    percent = {c: _percent(c, results) for c in columns}
+    cells = [
+        [style.display(name), *(_text(row[c], percent=percent[c]) if c in row else DASH for c in columns)]
+        for name, row in rows.items()
     ]
-    for name, row in rows.items():
-        cells = [
-            _text(row[c], percent=_percent(c, results)).replace(" ± ", r" $\pm$ ").replace(MINUS, "$-$")
-            if c in row
-            else "--"
-            for c in columns
-        ]
-        lines.append(" & ".join([tex_escape(name), *cells]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", "% " + note(rows), ""])
+    return ["Method", *(_heading(c, results) for c in columns)], cells
 
 
 def note(rows: dict[str, dict[str, Cell]], interval: str = "± is half of") -> str:
@@ -150,13 +181,6 @@ def note(rows: dict[str, dict[str, Cell]], interval: str = "± is half of") -> s
         count = f"{seeds[-1]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
         return f"Mean over {count} training seeds; {interval} Student's 95% interval over seeds."
     return f"One training seed; {interval} Wilson's 95% interval over test samples. Nothing is said about other seeds."
-
-
-def tex_escape(text: str) -> str:
-    """Text in which LaTeX's special characters stand for themselves."""
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    special |= {c: "\\" + c for c in "&%$#_{}"}
-    return "".join(special.get(character, character) for character in text)
 
 
 def _cell(record: Mapping[Hashable, Any]) -> Cell:

@@ -64,6 +64,10 @@ class Split(nn.Module):
         """Exactly the parameters that all tasks share."""
         return list(self.encoder.parameters())
 
+    def last_shared_weight(self) -> nn.Parameter:
+        """The weight of the last layer that all tasks share."""
+        return [p for p in self.shared_parameters() if p.ndim > 1][-1]
+
     def task_parameters(self, task: str) -> list[nn.Parameter]:
         """Exactly the parameters that belong to one task."""
         return list(self.heads[task].parameters())

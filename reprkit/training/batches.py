@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -11,15 +11,25 @@ from torch import Tensor
 
 from reprkit.data.augment import Augment, normalise
 from reprkit.data.base import ImageDataset
+from reprkit.training.ranks import Ranks
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images ready for an encoder, and targets by task."""
+    """Images ready for an encoder, and targets by task.
+
+    Attributes:
+        rows: their row numbers.
+        images: [B, C, H, W] float32.
+        targets: task name -> [B].
+        counts: task name -> what losses are divided by, where this is one rank's part of a batch; None where it is
+            all of it.
+    """
 
     rows: np.ndarray
     images: Tensor
     targets: dict[str, Tensor]
+    counts: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -30,17 +40,34 @@ class BatchSource:
         dataset: where images and targets come from.
         device: where batches go.
         channels_last: memory format of the images.
+        ranks: the processes that share each training batch.
     """
 
     dataset: ImageDataset
     device: torch.device
     channels_last: bool = False
+    ranks: Ranks = field(default_factory=Ranks)
 
     def batch(self, rows: np.ndarray, augment: Augment | None = None, seed: tuple[int, ...] = ()) -> Batch:
         """The normalised images [B, C, H, W] float32 and targets of `rows`."""
         images = torch.from_numpy(np.ascontiguousarray(self.dataset.images[rows]))
         if augment is not None:
             images = augment(images, seed)
+        return self._ready(rows, images)
+
+    def part(self, rows: np.ndarray, augment: Augment, seed: tuple[int, ...]) -> Batch:
+        """This rank's part of the training batch `rows`, augmented as one process would augment the whole."""
+        if self.ranks.world == 1:
+            return self.batch(rows, augment, seed)
+        mine = self.ranks.slice(len(rows))
+        images = augment(torch.from_numpy(np.ascontiguousarray(self.dataset.images[rows])), seed)[mine]
+        counts = {
+            task.name: max(int(task.valid(self.dataset.targets[task.name][rows]).sum()), 1) / self.ranks.world
+            for task in self.dataset.tasks
+        }
+        return replace(self._ready(rows[mine], images), counts=counts)
+
+    def _ready(self, rows: np.ndarray, images: Tensor) -> Batch:
         images = normalise(images.to(self.device), self.dataset.mean, self.dataset.std)
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)

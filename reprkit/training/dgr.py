@@ -29,8 +29,10 @@ from torch.func import functional_call
 from reprkit.models.heads import LinearHead, MLPHead
 from reprkit.tasks import Task
 from reprkit.training.gradient_norms import can_stack, stacked_norms
+from reprkit.training.ranks import Ranks
 
 Representation = Tensor | tuple[Tensor, ...]
+Counts = Mapping[str, float] | None
 
 
 class DummyGradientNorm(nn.Module):
@@ -56,6 +58,7 @@ class DummyGradientNorm(nn.Module):
         estimator: `exact`, or `finite_difference`: the paper's Algorithm 1 with the heads re-evaluated alone.
             It steps all dummies of a set together, so it estimates the joint norm over tasks.
         step: length of that finite step.
+        ranks: the processes of a distributed run; None means this one alone.
         control: `random_direction` keeps R's value and the norm of its gradient at z, and replaces the
             gradient's direction by a random one: it tells whether the direction matters.
     """
@@ -74,6 +77,7 @@ class DummyGradientNorm(nn.Module):
         estimator: Literal["exact", "finite_difference"] = "exact",
         step: float = 1e-3,
         control: Literal["none", "random_direction"] = "none",
+        ranks: Ranks | None = None,
     ) -> None:
         super().__init__()
         if power not in (1, 2):
@@ -85,13 +89,15 @@ class DummyGradientNorm(nn.Module):
         self.estimator = estimator
         self.step = step
         self.control = control
+        self.ranks = ranks or Ranks()
         # A stream of its own: with torch.manual_seed(seed), a model built from the same seed would begin with the
         # very numbers that its dummies get. Drawn on the CPU, so that dummies do not depend on the device.
         stream = np.random.SeedSequence([seed, 0xD6]).generate_state(2, np.uint64) >> np.uint64(1)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(stream[0]))
             self.sets = nn.ModuleList(
-                nn.ModuleList(_fresh(heads[task.name], activation) for task in self.tasks) for _ in range(num_dummies)
+                nn.ModuleList(fresh_head(heads[task.name], activation) for task in self.tasks)
+                for _ in range(num_dummies)
             )
         self.requires_grad_(False)
         generator = torch.Generator().manual_seed(int(stream[1]))
@@ -108,43 +114,60 @@ class DummyGradientNorm(nn.Module):
         """Keep the dummies fixed functions: dropout off, BatchNorm with stored statistics, whatever `mode`."""
         return super().train(False)
 
-    def forward(self, z: Representation, targets: Mapping[str, Tensor]) -> Tensor:
+    def forward(
+        self, z: Representation, targets: Mapping[str, Tensor], counts: Mapping[str, float] | None = None
+    ) -> Tensor:
         """R, a scalar whose graph ends at `z`; float32 (or float64 if `z` is), outside any autocast.
+
+        In a distributed run (`ranks`) the dummy gradients are averaged over ranks before the norm is taken: R is that
+        of the global batch, and the gradient at this rank's z becomes R's when parameter gradients are averaged.
 
         Args:
             z: what the heads take: [B, D], or a tuple of feature maps.
             targets: task name -> [B] targets; missing ones take no part.
+            counts: task name -> what its losses are divided by (see `Task.loss`); None means its valid targets.
         """
         leaves = z if isinstance(z, tuple) else (z,)
         with torch.autocast(leaves[0].device.type, enabled=False):
             leaves = tuple(leaf if leaf.dtype == torch.float64 else leaf.float() for leaf in leaves)
             if self.control == "random_direction":
-                return self._random_direction(leaves, targets)
-            return self._penalty(leaves, targets)
+                return self._random_direction(leaves, targets, counts)
+            return self._penalty(leaves, targets, counts)
 
-    def _penalty(self, z: tuple[Tensor, ...], targets: Mapping[str, Tensor]) -> Tensor:
+    def _penalty(self, z: tuple[Tensor, ...], targets: Mapping[str, Tensor], counts: Counts) -> Tensor:
         if self.estimator == "finite_difference":
-            terms = [self._finite_difference(heads, z, targets) for heads in self.sets]  # type: ignore[arg-type]
+            terms = [self._finite_difference(heads, z, targets, counts) for heads in self.sets]  # type: ignore[arg-type]
             return torch.stack(terms).mean()
         dummies = [[heads[k] for heads in self.sets] for k in range(len(self.tasks))]  # type: ignore[index]
         if len(z) == 1 and all(can_stack(group) for group in dummies):
-            squared = stacked_norms(z[0], dummies, self.tasks, targets)
+            mean = self.ranks.mean_through if self.ranks.world > 1 else None
+            squared = stacked_norms(z[0], dummies, self.tasks, targets, counts, mean)
         else:
-            squared = torch.stack(
-                [
-                    torch.stack([_squared_norm(head, z, task, targets[task.name]) for head in group])
-                    for task, group in zip(self.tasks, dummies, strict=True)
-                ]
-            )
+            rows = [
+                [self._squared_norm(head, z, task, targets, counts) for head in group]
+                for task, group in zip(self.tasks, dummies, strict=True)
+            ]
+            squared = torch.stack([torch.stack(row) for row in rows])
         return (squared if self.power == 2 else safe_sqrt(squared)).sum(0).mean()
 
-    def _finite_difference(self, heads: nn.ModuleList, z: tuple[Tensor, ...], targets: Mapping[str, Tensor]) -> Tensor:
+    def _squared_norm(
+        self, head: nn.Module, z: tuple[Tensor, ...], task: Task, targets: Mapping[str, Tensor], counts: Counts
+    ) -> Tensor:
+        """||grad of the loss w.r.t. all parameters of one head||^2 by a double backward through that head alone."""
+        parameters = _parameters(head)
+        loss = task.loss(_call(head, parameters, z), targets[task.name], counts[task.name] if counts else None)
+        gradients = torch.autograd.grad(loss, list(parameters.values()), create_graph=True)
+        return torch.stack([(self.ranks.mean_through(g) ** 2).sum() for g in gradients]).sum()
+
+    def _finite_difference(
+        self, heads: nn.ModuleList, z: tuple[Tensor, ...], targets: Mapping[str, Tensor], counts: Counts
+    ) -> Tensor:
         """((L(phi + step d/|d|) - L(phi)) / step)^power with the direction d = grad of L held constant."""
 
         def loss(parameters: list[dict[str, Tensor]]) -> Tensor:
             return torch.stack(
                 [
-                    task.loss(_call(head, own, z), targets[task.name])
+                    task.loss(_call(head, own, z), targets[task.name], counts[task.name] if counts else None)
                     for head, own, task in zip(heads, parameters, self.tasks, strict=True)
                 ]
             ).sum()
@@ -152,7 +175,9 @@ class DummyGradientNorm(nn.Module):
         parameters = [_parameters(head) for head in heads]
         flat = [p for own in parameters for p in own.values()]
         base = loss(parameters)
-        gradients = iter(torch.autograd.grad(base, flat, retain_graph=True))
+        slopes = torch.autograd.grad(base, flat, retain_graph=True)
+        self.ranks.average(slopes)
+        gradients = iter(slopes)
         direction = [{name: next(gradients) for name in own} for own in parameters]
         length = torch.sqrt(sum(((g**2).sum() for own in direction for g in own.values()), torch.zeros(()).to(base)))
         scale = torch.where(length > 0, self.step / length, 0)
@@ -160,19 +185,22 @@ class DummyGradientNorm(nn.Module):
             {name: p.detach() + scale * d[name] for name, p in own.items()}
             for own, d in zip(parameters, direction, strict=True)
         ]
-        return ((loss(moved) - base) / self.step) ** self.power
+        return (self.ranks.mean_through(loss(moved) - base) / self.step) ** self.power
 
-    def _random_direction(self, z: tuple[Tensor, ...], targets: Mapping[str, Tensor]) -> Tensor:
+    def _random_direction(self, z: tuple[Tensor, ...], targets: Mapping[str, Tensor], counts: Counts) -> Tensor:
         cut = tuple(leaf.detach().requires_grad_() for leaf in z)
         with torch.enable_grad():
-            value = self._penalty(cut, targets)
+            value = self._penalty(cut, targets, counts)
             gradients = torch.autograd.grad(value, cut)
         generator = torch.Generator()
         generator.set_state(self.generator_state.cpu())
-        noise = [torch.randn(g.shape, generator=generator).to(g) for g in gradients]
+        noise = []
+        for g in gradients:  # drawn for the global batch, whatever the number of ranks
+            drawn = torch.randn((len(g) * self.ranks.world, *g.shape[1:]), generator=generator)
+            noise.append(drawn[self.ranks.slice(len(drawn))].to(g))
         self.generator_state.copy_(generator.get_state())
-        size = torch.sqrt(torch.stack([(g**2).sum() for g in gradients]).sum())
-        length = torch.sqrt(torch.stack([(n**2).sum() for n in noise]).sum())
+        size = torch.sqrt(self.ranks.total(torch.stack([(g**2).sum() for g in gradients]).sum()))
+        length = torch.sqrt(self.ranks.total(torch.stack([(n**2).sum() for n in noise]).sum()))
         pull = sum(((leaf - leaf.detach()) * n).sum() for leaf, n in zip(z, noise, strict=True))
         return value.detach() + pull * (size / length)
 
@@ -183,7 +211,7 @@ def safe_sqrt(x: Tensor) -> Tensor:
     return torch.where(positive, x, 1).sqrt() * positive
 
 
-def _fresh(head: nn.Module, activation: str) -> nn.Module:
+def fresh_head(head: nn.Module, activation: str = "same") -> nn.Module:
     """A head of the same architecture with fresh weights from the global generator."""
     like = next(head.parameters())
     if isinstance(head, MLPHead) and activation != "same":
@@ -212,11 +240,3 @@ def _parameters(head: nn.Module) -> dict[str, Tensor]:
 
 def _call(head: nn.Module, parameters: dict[str, Tensor], z: tuple[Tensor, ...]) -> Any:
     return functional_call(head, parameters, (z if len(z) > 1 else z[0],))
-
-
-def _squared_norm(head: nn.Module, z: tuple[Tensor, ...], task: Task, targets: Tensor) -> Tensor:
-    """||grad of the loss w.r.t. all parameters of one head||^2 by a double backward through that head alone."""
-    parameters = _parameters(head)
-    loss = task.loss(_call(head, parameters, z), targets)
-    gradients = torch.autograd.grad(loss, list(parameters.values()), create_graph=True)
-    return torch.stack([(g**2).sum() for g in gradients]).sum()

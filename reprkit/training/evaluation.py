@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from reprkit.data.base import ImageDataset
 from reprkit.files import write_json
@@ -49,22 +48,26 @@ def score_test_split(folder: str | Path, dataset: ImageDataset, which: str = "be
 def evaluate(
     model: Split, source: BatchSource, rows: np.ndarray, precision: str = "float32", batch_size: int = 256
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Mean loss and headline score of every task over `rows`, in eval mode.
+    """Mean loss and headline score of every task over `rows`, in eval mode; ranks share the batches.
 
     Returns:
-        (losses, scores) by task name; NaN scores where no target is valid.
+        (losses, scores) by task name, on every rank; NaN scores where no target is valid.
     """
     model.eval()
-    collected: dict[str, list[Tensor]] = {task.name: [] for task in source.dataset.tasks}
-    for batch in source.in_order(rows, batch_size):
-        with autocast(source.device, precision):
-            outputs = model(batch.images)
-        for name, parts in collected.items():
-            parts.append(outputs[name].float().cpu())
+    ranks = source.ranks
+    collected: list[dict[str, np.ndarray]] = []
+    for i, start in enumerate(range(0, len(rows), batch_size)):
+        if i % ranks.world == ranks.rank:
+            with autocast(source.device, precision):
+                outputs = model(source.batch(rows[start : start + batch_size]).images)
+            collected.append({name: value.float().cpu().numpy() for name, value in outputs.items()})
+    parts = ranks.gather(collected)
     losses, scores = {}, {}
-    for task in source.dataset.tasks:
-        outputs_all = torch.cat(collected[task.name])
-        targets = source.dataset.targets[task.name][rows]
-        losses[task.name] = float(task.loss(outputs_all.double(), torch.from_numpy(targets)))
-        scores[task.name] = task.score(outputs_all.numpy(), targets)
-    return losses, scores
+    if ranks.is_first:
+        batches = [part[i] for i in range(len(parts[0])) for part in parts if i < len(part)]
+        for task in source.dataset.tasks:
+            outputs_all = np.concatenate([batch[task.name] for batch in batches])
+            targets = source.dataset.targets[task.name][rows]
+            losses[task.name] = float(task.loss(torch.from_numpy(outputs_all).double(), torch.from_numpy(targets)))
+            scores[task.name] = task.score(outputs_all, targets)
+    return ranks.from_first((losses, scores))

@@ -12,7 +12,8 @@ expressions gives the exact derivative with respect to z (almost everywhere, for
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,12 @@ def can_stack(heads: Sequence[nn.Module]) -> bool:
 
 
 def stacked_norms(
-    z: Tensor, heads: Sequence[Sequence[nn.Module]], tasks: Sequence[Task], targets: Mapping[str, Tensor]
+    z: Tensor,
+    heads: Sequence[Sequence[nn.Module]],
+    tasks: Sequence[Task],
+    targets: Mapping[str, Tensor],
+    counts: Mapping[str, float] | None = None,
+    mean: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Squared gradient norms of the losses w.r.t. each head's parameters: [K, M], differentiable in z.
 
@@ -40,13 +46,18 @@ def stacked_norms(
         heads: for each of K tasks, M heads of one shape (see `can_stack`).
         tasks: the K tasks.
         targets: task name -> [B].
+        counts: task name -> what its losses are divided by (see `Task.loss`).
+        mean: applied to each gradient before its norm is taken: the mean over the ranks of a distributed run.
     """
     units = sum(len(group) * _first_layer(group[0]).out_features for group in heads)
     batch, dim = z.shape
-    gram = z @ z.T if batch * (dim + units) < units * dim else None
-    return torch.stack(
-        [_group_norms(z, gram, group, task, targets[task.name]) for group, task in zip(heads, tasks, strict=True)]
-    )
+    gram = z @ z.T if mean is None and batch * (dim + units) < units * dim else None
+    rows = []
+    for group, task in zip(heads, tasks, strict=True):
+        residual = partial(task.residual, targets=targets[task.name], count=counts[task.name] if counts else None)
+        layers = _layers(z, group, residual)
+        rows.append(torch.stack([_layer_norm2(delta, inputs, gram, mean) for delta, inputs in layers]).sum(0))
+    return torch.stack(rows)
 
 
 def _first_layer(head: nn.Module) -> nn.Linear:
@@ -56,16 +67,21 @@ def _first_layer(head: nn.Module) -> nn.Linear:
     return head.out
 
 
-def _group_norms(z: Tensor, gram: Tensor | None, heads: Sequence[nn.Module], task: Task, targets: Tensor) -> Tensor:
+def _layers(
+    z: Tensor, heads: Sequence[nn.Module], residual: Callable[[Tensor], Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each layer of M heads: the derivative w.r.t. its outputs [M, B, H], and its inputs."""
     first = _stacked_linear(z, [_first_layer(head) for head in heads])
     if not isinstance(heads[0], MLPHead):
-        return _layer_norm2(task.residual(first, targets), z, gram)
+        yield residual(first), z
+        return
     outs = [head.out for head in heads if isinstance(head, MLPHead)]
     hidden, slope = _activate(first, heads[0].activation)
     weight = torch.stack([out.weight.detach() for out in outs]).to(z.dtype)  # [M, C, H]
     bias = torch.stack([out.bias.detach() for out in outs]).to(z.dtype)
-    residual = task.residual(torch.baddbmm(bias[:, None], hidden, weight.mT), targets)  # [M, B, C]
-    return _layer_norm2(residual, hidden, None) + _layer_norm2((residual @ weight) * slope, z, gram)
+    delta = residual(torch.baddbmm(bias[:, None], hidden, weight.mT))  # [M, B, C]
+    yield delta, hidden
+    yield (delta @ weight) * slope, z
 
 
 def _stacked_linear(z: Tensor, layers: Sequence[nn.Linear]) -> Tensor:
@@ -75,12 +91,15 @@ def _stacked_linear(z: Tensor, layers: Sequence[nn.Linear]) -> Tensor:
     return torch.addmm(bias, z, weight.T).view(len(z), len(layers), -1).transpose(0, 1)
 
 
-def _layer_norm2(delta: Tensor, inputs: Tensor, gram: Tensor | None) -> Tensor:
+def _layer_norm2(delta: Tensor, inputs: Tensor, gram: Tensor | None, mean: Callable[[Tensor], Tensor] | None) -> Tensor:
     """||delta' inputs||^2 + ||sum_b delta||^2 for each of M heads: delta [M, B, H], inputs [B, D] or [M, B, D]."""
-    bias = (delta.sum(1) ** 2).sum(1)
-    if gram is None:
-        return ((delta.mT @ inputs) ** 2).sum((1, 2)) + bias
-    return ((delta @ delta.mT) * gram).sum((1, 2)) + bias
+    bias = delta.sum(1)
+    if gram is not None and inputs.ndim == 2:
+        return ((delta @ delta.mT) * gram).sum((1, 2)) + (bias**2).sum(1)
+    weight = delta.mT @ inputs
+    if mean is not None:
+        weight, bias = mean(weight), mean(bias)
+    return (weight**2).sum((1, 2)) + (bias**2).sum(1)
 
 
 def _activate(x: Tensor, activation: str) -> tuple[Tensor, Tensor]:

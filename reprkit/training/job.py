@@ -8,7 +8,7 @@ from typing import Any
 
 from reprkit.data.base import ImageDataset
 from reprkit.errors import InputError
-from reprkit.recipe import Recipe, split_method
+from reprkit.recipe import ADDITIONS, BalancingConfig, Recipe, check_level, reads, split_method
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Job:
     task: str = ""
 
     def __post_init__(self) -> None:
-        base, _ = split_method(self.method)
+        base = split_method(self.method)[0]
         if base == "single" and not self.task:
             raise InputError("method 'single' trains one encoder a task: name it with --task")
         if base != "single" and self.task:
             raise InputError(f"method '{self.method}' learns all tasks at once: leave --task out, or use single")
-
+        check_level(self.recipe, (*self.recipe.methods, self.method))
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--seed: {self.seed} should be from 0 to 2^32 - 1")
 
@@ -43,21 +43,33 @@ class Job:
         keep = {"data": {**plain["data"], "root": None}, "model": plain["model"], "train": {**plain["train"]}}
         for machine_only in ("save_every", "device", "tensorboard"):
             keep["train"].pop(machine_only)
-        if self.method.endswith("+dgr"):
-            keep["dgr"] = plain["dgr"]
+        for section in ("balancing", *ADDITIONS):
+            read = {name: v for name, v in plain[section].items() if reads(self.method, f"{section}.{name}")}
+            if read:
+                keep[section] = read
         return {**keep, "method": self.method, "seed": self.seed, "task": self.task}
 
+    def own_recipe(self) -> Recipe:
+        """The recipe of this encoder alone; what its method does not read is at its default."""
+        plain = self.recipe.to_json()["balancing"]
+        read = {name: value for name, value in plain.items() if reads(self.method, f"balancing.{name}")}
+        return replace(
+            self.recipe, methods=(self.method,), seeds=(self.seed,), grid={}, balancing=BalancingConfig(**read)
+        )
+
     def portable_recipe(self) -> dict[str, Any]:
-        """The recipe as a checkpoint carries it: this encoder's, without what belongs to a machine (paths, device)."""
+        """The recipe as a checkpoint carries it: this encoder's, without what belongs to a machine (paths, device).
+
+        Its method stands beside it, not in it: a checkpoint is read where an external method is not installed too.
+        """
         recipe = replace(
             self.recipe,
-            methods=(self.method,),
-            seeds=(self.seed,),
             grid={},
             data=replace(self.recipe.data, root=None),
             model=replace(self.recipe.model, weights=None),
         )
-        record = recipe.to_json()
+        record = {**recipe.to_json(), "balancing": self.own_recipe().to_json()["balancing"], "seeds": [self.seed]}
+        record.pop("methods")
         for machine_only in ("save_every", "device", "tensorboard"):
             record["train"].pop(machine_only)
         return record

@@ -1,9 +1,10 @@
 """The training loop: one encoder, from a recipe to a run folder.
 
 A run folder holds `recipe.yaml environment.json identity.json metrics.jsonl last.safetensors best.safetensors
-state.pt training.json`. Killed at any moment and started again with the same arguments, it ends with the same
+state.pt training.json cost.json`. Killed at any moment and started again with the same arguments, it ends with the same
 checkpoints, bit for bit, and the same metrics but for their times: the order of samples and their augmentation depend
-on (seed, epoch, step) alone, and `state.pt` holds the rest.
+on (seed, epoch, step) alone, and `state.pt` holds the rest. Under torchrun every process runs this loop on its part of
+each batch (see `ranks`), and the first one writes.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import json
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,10 @@ from reprkit.errors import Failed, InputError, Interrupted
 from reprkit.files import slug, working_in, write_json
 from reprkit.interrupts import StopFlag, stop_flag
 from reprkit.models import build_model, load_encoder_weights
-from reprkit.models.split import Split
-from reprkit.recipe import Recipe, run_folder
+from reprkit.recipe import Recipe, TrainConfig, run_folder, split_method
+from reprkit.training.balancing import build_method
+from reprkit.training.balancing.active import SolverError
+from reprkit.training.balancing.jacobian import NotFinite
 from reprkit.training.batches import Batch, BatchSource, epoch_order
 from reprkit.training.board import Board
 from reprkit.training.checkpoint import (
@@ -42,10 +46,14 @@ from reprkit.training.checkpoint import (
     save_checkpoint,
     save_state,
 )
-from reprkit.training.devices import autocast, choose_device
+from reprkit.training.cost import PASSES, PassCounter, peak_memory, reset_peak_memory
+from reprkit.training.devices import choose_device
 from reprkit.training.dgr import DummyGradientNorm
 from reprkit.training.evaluation import evaluate
 from reprkit.training.job import Job, differences, fingerprints
+from reprkit.training.objective import ExtraDecoders, Objective
+from reprkit.training.ranks import Ranks, joined
+from reprkit.training.update import Update
 
 logger = logging.getLogger(__name__)
 
@@ -97,8 +105,9 @@ def train(
         dataset = load_dataset(recipe.data)
     if task:
         dataset = dataset.with_tasks([task])
-    with working_in(folder), _seeded(job.seed), stop_flag() as stop:
-        Trainer(job, folder, dataset, progress).run(stop)
+    with joined() as ranks, _seeded(job.seed), stop_flag() as stop:
+        with working_in(folder) if ranks.is_first else nullcontext():
+            Trainer(job, folder, dataset, progress, ranks).run(stop)
     if stop.requested:
         raise Interrupted(f"stopped; {folder} is finished, the same command goes on from there")
     return folder
@@ -113,71 +122,105 @@ class Progress:
     best: float = -float("inf")
     log_bytes: int = 0  # length of metrics.jsonl at this moment
     seconds: float = 0.0  # spent in this epoch
-    sums: dict[str, float] = field(default_factory=dict)  # of the losses and the penalty over this epoch
+    sums: dict[str, float] = field(default_factory=dict)  # of what steps log over this epoch
+    seconds_before: float = 0.0  # spent in earlier epochs
+    passes: dict[str, int] = field(default_factory=dict)  # see `cost.PassCounter`
 
 
 class Trainer:
     """Trains the encoder of one job in one folder."""
 
-    def __init__(self, job: Job, folder: Path, dataset: ImageDataset, progress: bool = True) -> None:
+    def __init__(
+        self, job: Job, folder: Path, dataset: ImageDataset, progress: bool = True, ranks: Ranks | None = None
+    ) -> None:
         config = job.recipe.train
         self.job, self.folder, self.dataset = job, folder, dataset
         self.config = config
+        self.ranks = ranks or Ranks()
         self.device = choose_device(config.device)
-        self.source = BatchSource(dataset, self.device, channels_last=config.precision == "bf16")
+        self.source = BatchSource(dataset, self.device, config.precision == "bf16", self.ranks)
         self.augment = make_augment(job.recipe.data.augment)
         self.rows = {split: dataset.rows(split) for split in ("train", "val")}
-        self.steps = len(self.rows["train"]) // config.batch_size
-        if self.steps == 0:
-            raise InputError(
-                f"train.batch_size: {config.batch_size} is more than the {len(self.rows['train'])} training images"
-            )
-        self.show = progress
+        self.show = progress and self.ranks.is_first
         self.at = Progress()
         self.board: Board | None = None
-        self.model = build_model(job.recipe.model, dataset.tasks, dataset.image_shape[0])
-        if job.recipe.model.weights:
-            load_encoder_weights(self.model.encoder, job.recipe.model.weights)
-        self.penalty = self._build_penalty()
-        if config.precision == "bf16":
-            self.model.to(memory_format=torch.channels_last)
-        self.model.to(self.device)
-        self.optimizer = _optimizer(self.model, job.recipe)
+        self.update = self._build_update()
+        self.model, self.optimizer = self.update.objective.model, self.update.optimizer
+        if self.update.method.needs_meta:
+            self.rows |= _hold_out(self.rows["train"], job.recipe.balancing.meta_fraction)
+        self.batch_size = config.batch_size * self.ranks.world
+        self.steps = len(self.rows["train"]) // self.batch_size
+        if self.steps == 0:
+            raise InputError(
+                f"train.batch_size: {self.batch_size} is more than the {len(self.rows['train'])} training images"
+            )
+        decoders = self.update.objective.decoders
+        self.passes = PassCounter(self.model.encoder, [*self.model.heads.values(), *(decoders or [])])
         total = config.epochs * self.steps
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda i: 0.5 * (1 + math.cos(math.pi * i / total)) if config.schedule == "cosine" else 1.0
         )
 
-    def _build_penalty(self) -> DummyGradientNorm | None:
-        if not self.job.method.endswith("+dgr"):
-            return None
-        options = asdict(self.job.recipe.dgr)
-        options.pop("weight")
-        penalty = DummyGradientNorm(self.model.heads, self.dataset.tasks, seed=self.job.seed, **options)
-        return penalty.to(self.device)
+    def _build_update(self) -> Update:
+        """The model and all that trains it, on the device."""
+        recipe, tasks, seed = self.job.recipe, self.dataset.tasks, self.job.seed
+        base, additions = split_method(self.job.method)
+        model = build_model(recipe.model, tasks, self.dataset.image_shape[0])
+        if recipe.model.weights:
+            load_encoder_weights(model.encoder, recipe.model.weights)
+        penalty = decoders = None
+        if "dgr" in additions:
+            options = asdict(recipe.dgr)
+            options.pop("weight")
+            penalty = DummyGradientNorm(model.heads, tasks, seed=seed, ranks=self.ranks, **options)
+        if "pta" in additions:
+            decoders = ExtraDecoders(model.heads, seed=seed, **asdict(recipe.pta))
+        if self.config.precision == "bf16":
+            model.to(memory_format=torch.channels_last)
+        if self.ranks.world > 1 and self.device.type == "cuda":
+            torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        method = build_method(base, recipe.balancing, len(tasks), seed)
+        for module in (model, penalty, decoders, method):
+            if module is not None:
+                module.to(self.device)
+        objective = Objective(
+            model, tuple(tasks), penalty, recipe.dgr.weight, decoders, self.ranks, self.device, self.config.precision
+        )
+        optimizer = _optimizer([*model.parameters(), *_trained(decoders)], self.config)
+        if method.learnt_parameters():
+            optimizer.add_param_group(
+                {"params": method.learnt_parameters(), "lr": recipe.balancing.lr, "weight_decay": 0.0}
+            )
+        method.attach(optimizer)
+        return Update(objective, method, optimizer, recipe.sam.rho if "sam" in additions else 0.0)
 
     def run(self, stop: StopFlag) -> None:
         """Train to the end, or until `stop` is set."""
-        if (self.folder / "training.json").is_file():
-            self._check_same_run()
+        finished = self.ranks.is_first and (self.folder / "training.json").is_file()
+        if self.ranks.from_first(finished):
+            if self.ranks.is_first:
+                self._check_same_run()
             return
         self._open()
-        if self.config.tensorboard:
+        if self.config.tensorboard and self.ranks.is_first:
             self.board = Board(self.folder, self.at.epoch * self.steps)
+        reset_peak_memory(self.device)
         with self._bar() as bar:
             while self.at.epoch < self.config.epochs:
                 self._epoch(bar, stop)
-                if stop.requested and self.at.epoch < self.config.epochs:
+                if self._agreed(stop) and self.at.epoch < self.config.epochs:
                     raise self._interrupted()
-        best = read_header(self.folder / "best.safetensors")
-        write_json(
-            self.folder / "training.json",
-            {"epochs": self.at.epoch, "best_epoch": best["epoch"], "best_val_score": best["val_score"]},
-        )
+        if self.ranks.is_first:
+            best = read_header(self.folder / "best.safetensors")
+            write_json(self.folder / "cost.json", self._cost())
+            write_json(
+                self.folder / "training.json",
+                {"epochs": self.at.epoch, "best_epoch": best["epoch"], "best_val_score": best["val_score"]},
+            )
 
     def _epoch(self, bar: tqdm, stop: StopFlag) -> None:
         order = epoch_order(self.rows["train"], self.job.seed, self.at.epoch)
-        size = self.config.batch_size
+        size = self.batch_size
         started = saved = time.monotonic()
         self.model.train()
         kind = torch.float32 if self.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
@@ -185,13 +228,15 @@ class Trainer:
         sums = {name: zero + value for name, value in self.at.sums.items()}
         while self.at.step < self.steps:
             rows = order[self.at.step * size : (self.at.step + 1) * size]
-            terms = self._step(self.source.batch(rows, self.augment, (self.job.seed, self.at.epoch, self.at.step)))
+            batch = self.source.part(rows, self.augment, (self.job.seed, self.at.epoch, self.at.step))
+            terms = self._step(batch)
+            stopping = self._agreed(stop)
             for name, value in terms.items():
                 sums[name] = sums.get(name, zero) + value
             self.at.step += 1
             bar.update()
             now = time.monotonic()
-            due = now - saved > self.config.save_every or stop.requested
+            due = stopping or (self.ranks.is_first and now - saved > self.config.save_every)
             if due or self.at.step % _CHECK_EVERY == 0 or self.at.step == self.steps:
                 self.at.sums = {name: float(value) for name, value in sums.items()}
                 self._check_finite()
@@ -199,42 +244,58 @@ class Trainer:
                 self.at.seconds += now - started
                 self._save_state()
                 started = saved = now
-                if stop.requested:
+                if stopping:
                     raise self._interrupted()
         self.at.seconds += time.monotonic() - started
         self._end_epoch(bar)
 
     def _step(self, batch: Batch) -> dict[str, Tensor]:
-        """One update; returns the loss of every task and the penalty, detached."""
-        self.optimizer.zero_grad(set_to_none=True)
-        with autocast(self.device, self.config.precision):
-            z = self.model.encode(batch.images)
-            outputs = {task.name: self.model.heads[task.name](z) for task in self.dataset.tasks}
-        losses = {
-            task.name: task.loss(outputs[task.name].float(), batch.targets[task.name]) for task in self.dataset.tasks
-        }
-        total = torch.stack(list(losses.values())).sum()
-        terms = {f"loss/{name}": loss.detach() for name, loss in losses.items()}
-        if self.penalty is not None:
-            penalty = self.penalty(z, batch.targets)
-            total = total + self.job.recipe.dgr.weight * penalty
-            terms["penalty"] = penalty.detach()
-        total.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        """One update; returns what is logged: each task's loss and weight, and the penalty."""
+        meta = self._meta_batch() if self.update.method.needs_meta else None
+        try:
+            with self.passes.on():
+                terms = self.update(batch, meta)
+        except (NotFinite, SolverError) as error:
+            raise self._failed(str(error)) from error
         self.scheduler.step()
+        if self.ranks.world > 1:
+            values = torch.stack([value.double() for value in terms.values()])
+            self.ranks.average([values])
+            terms = dict(zip(terms, values, strict=True))
         return terms
+
+    def _meta_batch(self) -> Batch:
+        """Held-out training images, in passes of their own."""
+        rows, size = (
+            self.rows["meta"],
+            min(self.batch_size, len(self.rows["meta"]) // self.ranks.world * self.ranks.world),
+        )
+        count = self.at.epoch * self.steps + self.at.step
+        turn, place = divmod(count, len(rows) // size)
+        order = epoch_order(rows, self.job.seed, turn)
+        return self.source.part(order[place * size : (place + 1) * size], self.augment, (self.job.seed, count, 1, 1))
+
+    def _agreed(self, stop: StopFlag) -> bool:
+        """Whether any rank was asked to stop: all stop at the same step."""
+        if self.ranks.world == 1:
+            return stop.requested
+        return bool(self.ranks.total(torch.tensor(float(stop.requested))) > 0)
 
     def _end_epoch(self, bar: tqdm) -> None:
         at, tasks = self.at, self.dataset.tasks
         means = {name: value / self.steps for name, value in at.sums.items()}
+        losses = {task.name: means[f"loss/{task.name}"] for task in tasks}
+        weights = {task.name: means[f"weight/{task.name}"] for task in tasks if f"weight/{task.name}" in means}
+        self.update.method.end_epoch(torch.tensor(list(losses.values())))
         self._log(
             {
                 "epoch": at.epoch + 1,
                 "step": (at.epoch + 1) * self.steps,
                 "split": "train",
-                "loss": {task.name: means[f"loss/{task.name}"] for task in tasks},
+                "loss": losses,
+                **({"weight": weights} if weights else {}),
                 **({"penalty": means["penalty"]} if "penalty" in means else {}),
-                "images_per_second": round(self.steps * self.config.batch_size / max(at.seconds, 1e-9), 1),
+                "images_per_second": round(self.steps * self.batch_size / max(at.seconds, 1e-9), 1),
                 "seconds": round(at.seconds, 3),
             }
         )
@@ -249,6 +310,7 @@ class Trainer:
             }
         )
         mean = float(np.nanmean(list(scores.values()))) if not np.all(np.isnan(list(scores.values()))) else -np.inf
+        at.seconds_before += at.seconds
         at.epoch, at.step, at.seconds, at.sums = at.epoch + 1, 0, 0.0, {}
         if mean > at.best or at.epoch == 1:
             at.best = mean
@@ -257,41 +319,76 @@ class Trainer:
         self._save_state()
         text = " ".join(f"{name} {score:.3f}" for name, score in scores.items())
         bar.set_postfix_str(f"val {text}")
-        if bar.disable:
+        if bar.disable and self.ranks.is_first:
             logger.info("%s: epoch %d/%d, val %s", self.job.title, at.epoch, self.config.epochs, text)
+
+    def _cost(self) -> dict[str, Any]:
+        steps, seconds = self.config.epochs * self.steps, self.at.seconds_before
+        megabytes, kind = peak_memory(self.device)
+        passes = Counter(self.at.passes) + self.passes.counts
+        return {
+            "steps": steps,
+            "seconds": round(seconds, 3),
+            "seconds_per_step": seconds / steps,
+            "images_per_second": round(steps * self.batch_size / max(seconds, 1e-9), 1),
+            **{name: round(passes[name] / steps, 4) for name in PASSES},
+            "parameters_shared": sum(p.numel() for p in self.update.objective.shared()),
+            "peak_memory_mb": round(megabytes, 1),
+            "memory": kind,
+            "processes": self.ranks.world,
+            "threads": torch.get_num_threads(),
+            "device": self.device.type,
+        }
 
     def _open(self) -> None:
         """Start a folder, or take up where it was left."""
+        state = self.ranks.from_first(self._prepare() if self.ranks.is_first else None)
+        if state is None:
+            return
+        for name, part in self._parts().items():
+            part.load_state_dict(state.get(name, {}))
+        torch.set_rng_state(state["rng"])
+        if self.device.type == "cuda" and self.ranks.world == 1:
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        self.at = Progress(**state["progress"])
+
+    def _prepare(self) -> dict[str, Any] | None:
+        """Make the folder ready, and return the state in it, if there is one."""
         self.folder.mkdir(parents=True, exist_ok=True)
         state_file = self.folder / "state.pt"
         log = self.folder / "metrics.jsonl"
         if state_file.is_file():
             self._check_same_run()
             state = load_state(state_file)
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.scheduler.load_state_dict(state["scheduler"])
-            if self.penalty is not None:
-                self.penalty.load_state_dict(state["penalty"])
-            torch.set_rng_state(state["rng"])
-            if self.device.type == "cuda":
-                torch.cuda.set_rng_state_all(state["cuda_rng"])
-            self.at = Progress(**state["progress"])
             if log.is_file():
                 with open(log, "r+b") as handle:
-                    handle.truncate(self.at.log_bytes)
-            logger.info("continuing %s at epoch %d", self.folder, self.at.epoch + 1)
-            return
+                    handle.truncate(state["progress"]["log_bytes"])
+            logger.info("continuing %s at epoch %d", self.folder, state["progress"]["epoch"] + 1)
+            return state
         if (self.folder / "identity.json").is_file():
             self._check_same_run()
         log.write_bytes(b"")
-        write_recipe(replace(self.job.recipe, methods=(self.job.method,), seeds=(self.job.seed,), grid={}),
-                     self.folder / "recipe.yaml")  # fmt: skip
+        write_recipe(self.job.own_recipe(), self.folder / "recipe.yaml")
         write_json(self.folder / "environment.json", {**environment(), "device": str(self.device)})
         write_json(self.folder / "identity.json", self._identity())
+        return None
+
+    def _parts(self) -> dict[str, Any]:
+        """Everything with a state, by its name in `state.pt`."""
+        objective = self.update.objective
+        parts: dict[str, Any] = {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "method": self.update.method,
+            "penalty": objective.penalty,
+            "decoders": objective.decoders,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
 
     def _identity(self) -> dict[str, Any]:
-        return {**self.job.identity(), "fingerprints": fingerprints(self.dataset)}
+        several = {"processes": self.ranks.world} if self.ranks.world > 1 else {}
+        return {**self.job.identity(), **several, "fingerprints": fingerprints(self.dataset)}
 
     def _check_same_run(self) -> None:
         file = self.folder / "identity.json"
@@ -308,6 +405,8 @@ class Trainer:
             )
 
     def _save_checkpoint(self, name: str, val_score: float) -> None:
+        if not self.ranks.is_first:
+            return
         data = self.dataset
         meta: dict[str, Any] = {
             "recipe": self.job.portable_recipe(),
@@ -324,29 +423,33 @@ class Trainer:
         save_checkpoint(self.folder / f"{name}.safetensors", self.model, meta)
 
     def _save_state(self) -> None:
+        if not self.ranks.is_first:
+            return
+        progress = {**asdict(self.at), "passes": dict(Counter(self.at.passes) + self.passes.counts)}
         save_state(
             self.folder / "state.pt",
             {
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "scheduler": self.scheduler.state_dict(),
-                "penalty": self.penalty.state_dict() if self.penalty is not None else {},
+                **{name: part.state_dict() for name, part in self._parts().items()},
                 "rng": torch.get_rng_state(),
                 "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
-                "progress": asdict(self.at),
+                "progress": progress,
             },
         )
 
     def _check_finite(self) -> None:
         bad = [name for name, value in self.at.sums.items() if not np.isfinite(value)]
         if bad:
-            mend = f"lower train.lr (now {self.config.lr:g})" + (" or dgr.weight" if self.penalty is not None else "")
-            raise TrainingFailed(
-                f"{bad[0]} became NaN or infinite in epoch {self.at.epoch + 1}; {mend}. "
-                f"{self.folder} keeps the last sound state"
-            )
+            raise self._failed(f"{bad[0]} became NaN or infinite")
+
+    def _failed(self, what: str) -> TrainingFailed:
+        mend = f"lower train.lr (now {self.config.lr:g})"
+        if self.update.objective.penalty is not None:
+            mend += " or dgr.weight"
+        return TrainingFailed(f"{what} in epoch {self.at.epoch + 1}; {mend}. {self.folder} keeps the last sound state")
 
     def _log(self, record: Mapping[str, Any]) -> None:
+        if not self.ranks.is_first:
+            return
         with open(self.folder / "metrics.jsonl", "ab") as handle:
             handle.write((json.dumps(record) + "\n").encode())
             handle.flush()
@@ -369,12 +472,22 @@ class Trainer:
         )
 
 
-def _optimizer(model: Split, recipe: Recipe) -> torch.optim.Optimizer:
-    config = recipe.train
+def _optimizer(parameters: list[torch.nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
     if config.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), lr=config.lr, momentum=0.9, weight_decay=config.weight_decay)
+        return torch.optim.SGD(parameters, lr=config.lr, momentum=0.9, weight_decay=config.weight_decay)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return kind(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    return kind(parameters, lr=config.lr, weight_decay=config.weight_decay)
+
+
+def _trained(decoders: ExtraDecoders | None) -> list[torch.nn.Parameter]:
+    return [] if decoders is None else [p for p in decoders.parameters() if p.requires_grad]
+
+
+def _hold_out(rows: np.ndarray, fraction: float) -> dict[str, np.ndarray]:
+    """Training rows split into `train` and `meta`, the same for every seed."""
+    order = np.random.default_rng(0).permutation(rows)
+    size = max(1, round(fraction * len(rows)))
+    return {"meta": np.sort(order[:size]), "train": np.sort(order[size:])}
 
 
 @contextmanager

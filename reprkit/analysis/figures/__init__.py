@@ -5,9 +5,18 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["changes_figure", "curves_figure", "probe_figure", "tsne_figure", "universality_figure", "write_figures"]
+__all__ = [
+    "additions_figure",
+    "changes_figure",
+    "curves_figure",
+    "probe_figure",
+    "tsne_figure",
+    "universality_figure",
+    "write_figures",
+]
 
 _HOMES = {
+    "additions_figure": "reprkit.analysis.figures.additions",
     "changes_figure": "reprkit.analysis.figures.changes",
     "curves_figure": "reprkit.analysis.figures.curves",
     "probe_figure": "reprkit.analysis.figures.probes",

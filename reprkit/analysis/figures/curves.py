@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MOST_DETAILED = 6
 COLUMNS = ["encoder", "seed", "task", "quantity", "split", "epoch", "value"]
 
 
@@ -61,7 +62,8 @@ def _number(value: Any) -> float:
 def curves_figure(curves: pd.DataFrame, *, tasks: Mapping[str, Task] | None = None) -> Figure:
     """A column a task: loss on train (dashed) and validation (solid), then validation score; last, the DGR penalty.
 
-    Thin lines are seeds, thick ones their mean.
+    Thin lines are seeds, thick ones their mean. With more than 6 encoders only validation and means are drawn, and an
+    addition shows in the line style; of more than 12, the 12 of `style.pictured`, and the note says so.
 
     Args:
         curves: frame made by `read_curves`.
@@ -70,9 +72,13 @@ def curves_figure(curves: pd.DataFrame, *, tasks: Mapping[str, Task] | None = No
     Raises:
         InputError: the frame is empty.
     """
-    named = curves[curves["task"] != ""]
-    if not len(named):
+    known = style.encoder_order(curves.loc[curves["task"] != "", "encoder"])
+    if not known:
         raise InputError("training curves: no metrics were recorded; train first")
+    chosen = style.pictured(known)
+    curves = curves[curves["encoder"].isin(chosen)]
+    plain = len(chosen) > MOST_DETAILED
+    named = curves[curves["task"] != ""]
     names = marks.task_order(named["task"], list(tasks or ()))
     penalty = curves[curves["quantity"] == "penalty"]
     scored = curves[(curves["quantity"] == "score") & (curves["split"] == "val")]
@@ -84,19 +90,19 @@ def curves_figure(curves: pd.DataFrame, *, tasks: Mapping[str, Task] | None = No
         for column, task in enumerate(names):
             own = named[(named["task"] == task) & (named["quantity"] == "loss")]
             top = layout[0, column]
-            _lines(top, own[own["split"] == "train"], look, dashed=True)
-            _lines(top, own[own["split"] == "val"], look)
+            if not plain:
+                _lines(top, own[own["split"] == "train"], look, dashed=True)
+            _lines(top, own[own["split"] == "val"], look, plain=plain)
             top.set_title(task)
             if len(scored):
-                _lines(layout[1, column], scored[scored["task"] == task], look)
-        layout[0, 0].set_ylabel("Loss")
+                _lines(layout[1, column], scored[scored["task"] == task], look, plain=plain)
+        layout[0, 0].set_ylabel("Validation loss" if plain else "Loss")
         if len(scored):
             layout[1, 0].set_ylabel("Validation score")
         if len(penalty):
             last = layout[rows - 1]
-            _lines(
-                last[0], penalty[penalty["split"] == "train"] if (penalty["split"] == "train").any() else penalty, look
-            )
+            trained = penalty[penalty["split"] == "train"]
+            _lines(last[0], trained if len(trained) else penalty, look, plain=plain)
             last[0].set_ylabel("DGR penalty")
             last[0].set_xlabel("Epoch")
             for spare in last[1:]:
@@ -109,20 +115,26 @@ def curves_figure(curves: pd.DataFrame, *, tasks: Mapping[str, Task] | None = No
                 axes.set_xlabel("Epoch")
         panels = [axes for axes in layout.ravel() if axes.figure is not None]
         marks.encoder_legend(figure, panels)
-        seeds = ", thin lines: seeds, thick: their mean" if curves["seed"].nunique() > 1 else ""
-        marks.note(figure, f"Loss: train dashed, validation solid{seeds}.")
+        several = curves["seed"].nunique() > 1
+        seeds = ", thin lines: seeds, thick: their mean" if several else ""
+        text = f"Loss: train dashed, validation solid{seeds}."
+        if plain:
+            text = "Means over seeds; each seed and the training loss are in the CSV file." if several else ""
+        marks.note(figure, (text + marks.chosen_note(chosen, known)).strip())
     return figure
 
 
-def _lines(axes: Axes, frame: pd.DataFrame, look: Mapping[str, dict[str, str]], *, dashed: bool = False) -> None:
-    dash: Any = (0, (3, 2)) if dashed else "-"
+def _lines(
+    axes: Axes, frame: pd.DataFrame, look: Mapping[str, dict[str, str]], *, dashed: bool = False, plain: bool = False
+) -> None:
     for encoder in look:
         own = frame[frame["encoder"] == encoder]
         if not len(own):
             continue
+        dash: Any = style.dashes(encoder) if plain else (0, (3, 2)) if dashed else "-"
         table = own.pivot_table(index="epoch", columns="seed", values="value", aggfunc="mean").sort_index()
         colour = look[encoder]["color"]
-        if table.shape[1] > 1:
+        if table.shape[1] > 1 and not plain:
             axes.plot(table.index, table.to_numpy(), color=colour, linewidth=0.6, alpha=0.45, linestyle=dash)
         mean = table.mean(axis=1)
         one_point: dict[str, Any] = {"marker": look[encoder]["marker"], "markersize": 4} if len(mean) == 1 else {}

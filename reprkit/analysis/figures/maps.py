@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 KEY_COLUMNS = ("encoder", "seed", "task", "id", "x", "y")
 MAX_TICKS = 10
+PANEL, SMALL_PANEL = 2.55, 1.85
+"""Height of a row in inches, and with more than `MOST_LARGE` encoders."""
+MOST_LARGE = 4
 
 
 def tsne_figure(
@@ -35,7 +38,7 @@ def tsne_figure(
 
     Ordinal tasks have a discrete colour bar in class order, classes a legend with a colour and a marker each, missing
     targets are grey. Under a panel stands what its map keeps: NH@10 (neighbourhood hit, with chance in brackets),
-    recall@10 and KL.
+    recall@10 and KL. Of more than 12 encoders, the 12 of `style.pictured` are shown, and the note says so.
 
     Args:
         frame: rows of tsne.csv.
@@ -56,12 +59,14 @@ def tsne_figure(
     shown = frame[frame["seed"] == seed]
     if not len(shown) or not names:
         raise InputError(f"t-SNE figure: there is no map of seed {seed}; make the maps first")
-    encoders = style.encoder_order(shown["encoder"])
+    known = style.encoder_order(shown["encoder"])
+    encoders = style.pictured(known)
     reference = _reference(shown, encoders) if aligned else None
     with style.context():
-        width, legend = max(2.35 * len(names) + 0.5, 4.4), 0.12 + 0.16 * max(map(_legend_rows, records.values()))
-        figure = style.new_figure(width, 2.55 * len(encoders) + legend + 0.5)
-        ratios = [2.55] * len(encoders) + [legend]
+        panel = PANEL if len(encoders) <= MOST_LARGE else SMALL_PANEL
+        legend = 0.12 + 0.16 * max(map(_legend_rows, records.values()))
+        figure = style.new_figure(max((panel - 0.2) * len(names) + 0.5, 4.4), panel * len(encoders) + legend + 0.5)
+        ratios = [panel] * len(encoders) + [legend]
         layout = figure.subplots(len(encoders) + 1, len(names), squeeze=False, height_ratios=ratios)
         for column, name in enumerate(names):
             for row, encoder in enumerate(encoders):
@@ -69,10 +74,11 @@ def tsne_figure(
                 own = shown[(shown["encoder"] == encoder) & shown["task"].isin(["", name])]
                 _panel(axes, own, records[name], reference)
                 axes.set_xlabel(
-                    _caption(quality, encoder, seed, own["task"].iloc[0] if len(own) else "", name), fontsize=7
+                    _caption(quality, encoder, seed, own["task"].iloc[0] if len(own) else "", name),
+                    fontsize=7 if panel == PANEL else 5.8,
                 )
                 if column == 0:
-                    axes.set_ylabel(encoder, fontsize=9.5, fontweight="bold")
+                    axes.set_ylabel(style.display(encoder), fontsize=9.5, fontweight="bold")
                 if row == 0:
                     axes.set_title(name)
             _key(layout[-1, column], records[name], shown[name])
@@ -81,7 +87,7 @@ def tsne_figure(
             figure,
             f"The same {int(counts.max())} samples in every panel, seed {seed}. NH@10: share of the 10 nearest points"
             " on the map\nwith the same label (in brackets: if labels were dealt at random). Sizes of clusters and"
-            " distances between them mean little.",
+            f" distances between them mean little.{marks.chosen_note(encoders, known)}",
         )
     return figure
 

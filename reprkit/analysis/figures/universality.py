@@ -26,7 +26,12 @@ PANELS = (
     ("effective_rank", "Effective rank of z:\nits dimension"),
     ("L_star", "L*: held-out loss of the best\nhead (nats)"),
 )
+SHORT = {"U_rel": "U_rel", "U_rel_tau": "U_rel_τ", "U": "U = 1/gap", "rms": "RMS", "effective_rank": "Effective rank",
+         "L_star": "L* (nats)"}  # fmt: skip
+"""Titles of narrow panels."""
+
 WITH_INTERVAL = ("U_rel", "U_rel_tau", "U")
+ONE_SEED = "95% bootstrap over heads and test samples"
 
 
 def universality_figure(
@@ -35,7 +40,8 @@ def universality_figure(
     """Six panels: U_rel, U_rel_tau and U per task and encoder with 95% whiskers; below, RMS, effective rank and L*.
 
     A value that does not exist is not drawn: its status is printed in its place. U says nothing alone (a constant
-    embedding maximises it), hence the lower row.
+    embedding maximises it), hence the lower row. More than 8 encoders have a row each instead, in a panel for every
+    task (down) and quantity (across).
 
     Args:
         universality: rows of universality.csv.
@@ -51,7 +57,12 @@ def universality_figure(
         raise InputError(f"universality figure: no row has head '{head}'; measure universality first")
     groups = marks.task_order(frame["task"], list(tasks or ()))
     panels = [(column, title) for column, title in PANELS if column in frame]
+    heads = {"linear": "linear", "mlp": "two-layer"}
+    start = f"Fresh random {heads.get(str(head), head)} heads."
+    encoders = style.encoder_order(frame["encoder"])
     with style.context():
+        if len(encoders) > marks.MOST_BESIDE:
+            return _in_rows(frame, groups, [column for column, _ in panels], encoders, start)
         figure = style.new_figure(style.TEXT_WIDTH + 1.2, 5.6)
         made = marks.grid(figure, len(panels), columns=3)
         summaries = []
@@ -60,20 +71,60 @@ def universality_figure(
             axes.set_title(title, fontsize=8, fontweight="normal")
             axes.set_xticklabels(groups, rotation=20 if max(map(len, groups)) > 8 else 0)
         marks.encoder_legend(figure, made)
-        heads = {"linear": "linear", "mlp": "two-layer"}
-        text = marks.interval_note(summaries[0], one_seed="95% bootstrap over heads and test samples")
-        marks.note(figure, f"Fresh random {heads.get(str(head), head)} heads. {text}")
+        marks.note(figure, f"{start} {marks.interval_note(summaries[0], one_seed=ONE_SEED)}")
     return figure
+
+
+def _in_rows(frame: pd.DataFrame, groups: list[str], columns: list[str], encoders: list[str], start: str) -> Figure:
+    figure = style.new_figure(1.35 * len(columns) + 1.5, (marks.ROW * len(encoders) + 0.55) * len(groups) + 0.6)
+    layout = figure.subplots(len(groups), len(columns), squeeze=False, sharey=True)
+    summaries = {column: _summary(frame, column) for column in columns}
+    for row, task in zip(layout, groups, strict=True):
+        row[0].set_ylabel(task, fontweight="bold")
+        for axes, column in zip(row, columns, strict=True):
+            own, raw = (f[f["task"] == task] for f in (summaries[column], frame))
+            marks.draw_rows(axes, own, raw, encoders=encoders, value=column)
+            axes.set_title(SHORT[column])
+            if column == "rms" and _spreads(raw[column]):
+                marks.plain_log(axes, "x")
+            else:
+                marks.fit_rows(axes, own, raw, encoders=encoders, value=column)
+            if column in WITH_INTERVAL:
+                for encoder, status in _absent(own, raw):
+                    axes.text(
+                        0.03, encoders.index(encoder), status, transform=axes.get_yaxis_transform(), va="center",
+                        fontsize=6, color=style.GREY, zorder=5,
+                    )  # fmt: skip
+    text = marks.interval_note(summaries[columns[0]], one_seed=ONE_SEED)
+    marks.note(figure, marks.rows_note(encoders, f"{start} {text}"))
+    return figure
+
+
+def _summary(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """A row an encoder and task; L*, RMS and rank have no interval of their own, hence no whisker with one seed."""
+    return over_seeds(frame, by=["encoder", "task"], value=column, low=f"{column}_low", high=f"{column}_high")
+
+
+def _spreads(values: pd.Series) -> bool:
+    """True if positive values differ so much that a logarithmic axis shows them better."""
+    return bool((values > 0).all() and values.max() > 4 * values.min())
+
+
+def _absent(summary: pd.DataFrame, frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """Encoders of one task without a value, each with the status that says why."""
+    told = []
+    for encoder in summary.loc[~np.isfinite(summary["value"].astype(float)), "encoder"]:
+        status = frame.loc[frame["encoder"] == encoder, "status"].astype(str)
+        told.append((encoder, " / ".join(s for s in dict.fromkeys(status) if not s.startswith("ok")) or "no value"))
+    return [(encoder, status.replace("_", " ")) for encoder, status in told]
 
 
 def _draw(axes: Axes, frame: pd.DataFrame, column: str, groups: list[str]) -> pd.DataFrame:
     """One panel; returns what it shows."""
-    summary = over_seeds(
-        frame, by=["encoder", "task"], value=column, low=f"{column}_low", high=f"{column}_high"
-    )  # L*, RMS and rank have no such columns, hence no whisker with one seed
+    summary = _summary(frame, column)
     encoders = style.encoder_order(frame["encoder"])
     marks.draw_groups(axes, summary, frame, encoders=encoders, group="task", groups=groups, value=column)
-    if column == "rms" and (frame[column] > 0).all() and frame[column].max() > 4 * frame[column].min():
+    if column == "rms" and _spreads(frame[column]):
         marks.plain_log(axes)
     else:
         marks.fit_y(axes, summary[["value", "low", "high"]], frame[column])
@@ -81,12 +132,7 @@ def _draw(axes: Axes, frame: pd.DataFrame, column: str, groups: list[str]) -> pd
             axes.axhline(0, color=style.GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1, label="_zero")
     if column in WITH_INTERVAL:
         look, place = style.encoder_styles(encoders), marks.offsets(encoders)
-        absent = summary[~np.isfinite(summary["value"].astype(float))]
-        for encoder, task in zip(absent["encoder"], absent["task"], strict=True):
-            own = frame[(frame["encoder"] == encoder) & (frame["task"] == task)]
-            status = (
-                " / ".join(dict.fromkeys(str(s) for s in own["status"] if not str(s).startswith("ok"))) or "no value"
-            )
-            where = groups.index(task) + place[encoder]
-            marks.note_status(axes, where, status, look[encoder]["color"])
+        for task in groups:
+            for encoder, status in _absent(summary[summary["task"] == task], frame[frame["task"] == task]):
+                marks.note_status(axes, groups.index(task) + place[encoder], status, look[encoder]["color"])
     return summary

@@ -11,11 +11,14 @@ import pandas as pd
 
 from reprkit.analysis import style
 from reprkit.analysis.differences import differences
+from reprkit.analysis.figures.additions import TITLE as ADDITIONS
+from reprkit.analysis.figures.additions import additions_figure
 from reprkit.analysis.figures.changes import changes_figure
 from reprkit.analysis.figures.curves import curves_figure
 from reprkit.analysis.figures.maps import tsne_figure
 from reprkit.analysis.figures.probes import probe_figure
 from reprkit.analysis.figures.universality import universality_figure
+from reprkit.analysis.gains import addition_gains, seed_gains
 from reprkit.analysis.results import Results, load_results
 from reprkit.errors import InputError
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 MOST_MAPPED_SEEDS = 3
 TITLES = {
     "probes": "Simple predictors on frozen embeddings",
+    "additions": ADDITIONS,
     "differences": "Paired differences of test accuracy",
     "universality": "Universality, beside scale and dimension",
     "tsne": "t-SNE maps of the test embeddings",
@@ -43,12 +47,20 @@ class Drawn:
     in_report: bool = True
 
 
-def draw_all(results: Results) -> Iterator[Drawn]:
-    """The figures that the results allow, one after the other."""
+def draw_all(results: Results, changes: pd.DataFrame | None = None) -> Iterator[Drawn]:
+    """The figures that the results allow, one after the other.
+
+    Args:
+        results: what `load_results` read.
+        changes: result of `differences`; None computes it.
+    """
     tasks = results.tasks
     if len(results.probes):
         yield Drawn("probes", TITLES["probes"], probe_figure(results.probes, tasks=tasks), results.probes)
-    changes = differences(results)
+    gains = seed_gains(results)
+    if sum(style.split_label(name)[1] != () for name in set(gains["encoder"])) > 1:  # one stands in the first table
+        yield Drawn("additions", TITLES["additions"], additions_figure(gains), addition_gains(gains))
+    changes = differences(results) if changes is None else changes
     if (changes["metric"] == "accuracy").any():
         yield Drawn("differences", TITLES["differences"], changes_figure(changes), changes)
     if len(results.universality):

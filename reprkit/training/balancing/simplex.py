@@ -1,0 +1,114 @@
+"""The problem on the simplex behind CAGrad and MGDA, solved exactly by an active-set method.
+
+With unit gradients l_k (the rows of L), a > 0 and a radius phi:
+
+    minimise   f(v) = c'L'v + phi |L'v|   over   v >= 0,  a'v = 1
+
+Its dual asks for the vector e with |e| <= phi that maximises min_k <l_k, c + e> / a_k. In CAGrad c is the mean
+gradient; c = 0, phi = 1 is MGDA. The simplex of raw weights w is v_k = w_k |g_k|, a_k = 1 / |g_k|: written for unit
+gradients, no linear system sees the gradients' norms, and 1e-6 beside 1e6 does no harm.
+
+On a support, with P = (L L' + a a')^-1, p = P a, q = P L c, the minimiser over the affine hull a'v = 1 is v0 + t r:
+
+    v0 = p / a'p  (the shortest vector),   r = (a'q / a'p) p - q,   t = |L'v| / phi = |L'v0| / sqrt(phi^2 - |L'r|^2)
+
+because a'r = 0, <L'v0, L'r> = 0 and L L'v = t (lambda a - L c). If |L'r| >= phi, f falls along r without end.
+Supports change as in Wolfe, "Finding the nearest point in a polytope", Mathematical Programming 1976: walk from v to
+the minimiser; a task whose weight reaches zero leaves; at the minimiser the task that violates the dual most enters.
+
+L is a square root of C + ridge I, as if each gradient had a tiny component of its own: every support is regular, the
+solution is unique (identical tasks share evenly) and f is smooth where 0 lies in the hull of the gradients. f moves
+by at most phi sqrt(ridge) |v|. Systems are solved by QR of [L a]', so that rounding is magnified by 1 / sqrt(ridge)
+only.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from reprkit.training.balancing.active import SolverError
+
+TOLERANCE = 1e-8
+
+
+class Minimum(NamedTuple):
+    """The solution: weights `v` [k] of the unit gradients, and `x` [k] with e = L'x, the solution of the dual.
+
+    `gap` is the largest violation <l_k, c + e> < f(v) a_k, relative to |c| + phi.
+    """
+
+    v: np.ndarray
+    x: np.ndarray
+    gap: float
+
+
+def minimise(cosines: np.ndarray, a: np.ndarray, centre: np.ndarray, phi: float, *, ridge: float) -> Minimum:
+    """Minimise c'L'v + phi |L'v| over v >= 0, a'v = 1.
+
+    Args:
+        cosines: [k, k] C, Gramian of the unit gradients.
+        a: [k], positive; its largest entry is taken as 1.
+        centre: [k], coefficients of c in the unit gradients.
+        phi: positive.
+        ridge: added to C, of the size of C's rounding errors. Combinations with |L'v|^2 <= ridge |v|^2 count as zero:
+            x has no part in those.
+
+    Raises:
+        SolverError: the gap stays above 1e-8.
+    """
+    count = len(a)
+    values, vectors = np.linalg.eigh(cosines)
+    rows = vectors * np.sqrt(np.maximum(values, 0) + ridge)
+    c = rows.T @ centre
+    scale = math.sqrt(c @ c) + phi
+    a = a / a.max()
+    v = 1 / (a * count)  # equal raw weights
+    support = np.arange(count)
+    gap = math.inf
+    for _ in range(50 + 10 * count):
+        target, t = _affine_minimum(rows[support], a[support], c, phi)
+        move = target - v[support] if t else target
+        length, blocked = _longest_step(v[support], move)
+        if t and length >= 1:
+            v[support] = np.maximum(target, 0)
+            slope = rows @ (c + rows.T @ v / t)
+            excess = slope - a * (slope @ v)
+            excess[support] = 0  # it is, but for rounding
+            entering = int(excess.argmin())
+            gap = -float(excess[entering]) / scale
+            if gap <= TOLERANCE:
+                basis = vectors[:, values > ridge]
+                return Minimum(v, basis @ (basis.T @ v) / t, max(gap, 0.0))
+            support = np.append(support, entering)
+        else:
+            v[support] = np.maximum(v[support] + length * move, 0)
+            v[support[blocked]] = 0
+            v /= a @ v
+            support = support[~blocked]
+    raise SolverError("the problem on the simplex did not converge", gap)
+
+
+def _affine_minimum(rows: np.ndarray, a: np.ndarray, c: np.ndarray, phi: float) -> tuple[np.ndarray, float]:
+    """The minimiser over the affine hull of a support, and t; or a direction of endless fall, and 0."""
+    orthogonal, triangle = np.linalg.qr(np.vstack([rows.T, a / math.sqrt(a @ a)]))
+    p, q = np.linalg.solve(triangle, np.stack([orthogonal[-1], c @ orthogonal[:-1]], axis=1)).T
+    shared = a @ p
+    shortest = p / shared
+    r = (a @ q) / shared * p - q
+    across, along = rows.T @ shortest, rows.T @ r
+    room = phi**2 - along @ along
+    if room <= 0:
+        return r, 0.0
+    t = math.sqrt(across @ across / room)
+    return shortest + t * r, t
+
+
+def _longest_step(v: np.ndarray, move: np.ndarray) -> tuple[float, np.ndarray]:
+    """How many `move`s keep v >= 0, and which entries stop it."""
+    limits = np.full(len(v), math.inf)
+    np.divide(v, -move, out=limits, where=move < 0)
+    length = limits.min()
+    return float(length), limits <= length * (1 + 1e-12)

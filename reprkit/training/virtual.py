@@ -1,0 +1,78 @@
+"""Where an optimizer's next step would go, without taking it, and how far each parameter answers to its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+
+@torch.no_grad()
+def virtual_step(
+    optimizer: Optimizer, parameters: Sequence[Tensor], gradients: Sequence[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """One step of SGD (with momentum), Adam or AdamW that is not taken.
+
+    Args:
+        optimizer: holds the parameters, and its state.
+        parameters: some of them.
+        gradients: one for each.
+
+    Returns:
+        The parameters after the step, and how far down each element moves for a unit of its gradient. For Adam the
+        latter holds the second moments fixed: without that, its first step would not answer to the gradient at all.
+
+    Raises:
+        TypeError: another optimizer.
+    """
+    moved, answers = [], []
+    for p, g, group in _paired(optimizer, parameters, gradients):
+        state, lr, decay = optimizer.state.get(p, {}), group["lr"], group["weight_decay"]
+        if decay and not isinstance(optimizer, AdamW):
+            g = g.add(p, alpha=decay)
+        if isinstance(optimizer, SGD):
+            before = state.get("momentum_buffer")
+            moved.append(p.sub(g if before is None else before.mul(group["momentum"]).add_(g), alpha=lr))
+            answers.append(torch.full_like(p, lr))
+            continue
+        step = float(state.get("step", 0)) + 1
+        beta1, beta2 = group["betas"]
+        first = torch.lerp(state["exp_avg"], g, 1 - beta1) if state else g * (1 - beta1)
+        second = (state["exp_avg_sq"] * beta2).addcmul_(g, g, value=1 - beta2) if state else (g * g).mul_(1 - beta2)
+        answer = _adam_answer(second, step, group)
+        start = p * (1 - lr * decay) if decay and isinstance(optimizer, AdamW) else p
+        moved.append(torch.addcmul(start, first, answer, value=-1 / (1 - beta1)))
+        answers.append(answer)
+    return moved, answers
+
+
+@torch.no_grad()
+def last_answers(optimizer: Optimizer, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """As the second result of `virtual_step`, of the step that was just taken."""
+    answers = []
+    for p, _, group in _paired(optimizer, parameters, parameters):
+        if isinstance(optimizer, SGD):
+            answers.append(torch.full_like(p, group["lr"]))
+        else:
+            state = optimizer.state[p]
+            answers.append(_adam_answer(state["exp_avg_sq"].clone(), float(state["step"]), group))
+    return answers
+
+
+def _adam_answer(second: Tensor, step: float, group: dict) -> Tensor:
+    """lr (1 - beta1) / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps), in the memory of `second`."""
+    beta1, beta2 = group["betas"]
+    scale = (1 - beta1**step) / (group["lr"] * (1 - beta1))
+    return second.sqrt_().mul_(scale / (1 - beta2**step) ** 0.5).add_(group["eps"] * scale).reciprocal_()
+
+
+def _paired(
+    optimizer: Optimizer, parameters: Sequence[Tensor], gradients: Sequence[Tensor]
+) -> Iterator[tuple[Tensor, Tensor, dict]]:
+    if not isinstance(optimizer, SGD | Adam | AdamW):
+        raise TypeError(f"the virtual step imitates SGD, Adam and AdamW, not {type(optimizer).__name__}")
+    groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        yield parameter, gradient, groups[id(parameter)]
