@@ -25,10 +25,15 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
+def is_first_process() -> bool:
+    """True unless torchrun started this process beside a first one, which does the talking."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def exit_code(command: Callable[[], None]) -> int:
     """Run a command; turn what it raises into one clear line on stderr and an exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("reprkit").setLevel(logging.INFO)
+    logging.getLogger("reprkit").setLevel(logging.INFO if is_first_process() else logging.WARNING)
     try:
         with logging_redirect_tqdm():  # log lines above the bars, not through them
             command()
@@ -53,5 +58,6 @@ def exit_code(command: Callable[[], None]) -> int:
 
 def _say(message: object, code: int) -> int:
     text = " ".join(str(message).split())
-    print(text if code == 130 else f"error: {text}", file=sys.stderr)
+    if is_first_process():
+        print(text if code == 130 else f"error: {text}", file=sys.stderr)
     return code

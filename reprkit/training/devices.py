@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from reprkit.errors import InputError
+from reprkit.training.ranks import local_rank
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -15,7 +18,7 @@ def choose_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return torch.device("cuda", local_rank()) if "LOCAL_RANK" in os.environ else torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from reprkit.config import load_recipe, parse_recipe
+from reprkit.config import parse_recipe, read_yaml
 from reprkit.data import SPLITS, load_dataset
 from reprkit.data.base import ImageDataset
 from reprkit.embeddings import EmbeddingsWriter, SplitRows, fingerprint_tensors
@@ -23,6 +24,7 @@ from reprkit.training.batches import BatchSource
 from reprkit.training.checkpoint import find_checkpoint, load_checkpoint, read_header
 from reprkit.training.devices import autocast, choose_device
 from reprkit.training.job import fingerprints
+from reprkit.training.ranks import joined
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +42,8 @@ def embed(
     """Write the frozen representation of every image, its targets and the model's own logits to an HDF5 file.
 
     The encoder runs in eval mode on images without augmentation; no buffer may move. An interrupted dump is
-    continued from its `.partial` file and ends with the same bytes.
+    continued from its `.partial` file and ends with the same bytes. Under torchrun the ranks share the batches, and the
+    first writes the file, the same bytes again.
 
     Args:
         checkpoint: a checkpoint file, or a run folder (`config.checkpoint` picks best or last).
@@ -73,7 +76,8 @@ def embed(
     target = Path(out) if out is not None else file.parent / "embeddings.h5"
     fingerprint = fingerprint_tensors(model.state_dict())
     model.to(place)
-    writer = EmbeddingsWriter(
+    new_writer = partial(
+        EmbeddingsWriter,
         target,
         splits={
             split: SplitRows(dataset.ids[r], {t.name: dataset.targets[t.name][r] for t in dataset.tasks})
@@ -105,23 +109,40 @@ def embed(
         dtype=config.dtype,
     )
     before = _buffers(model)
-    done = {split: writer.rows_done(split) for split in rows}
-    look: dict[str, Any] = {"leave": False, "dynamic_ncols": True, "disable": None if progress else True}
-    name = f"embed {meta['method']} seed {meta['seed']}"
-    with tqdm(total=sum(map(len, rows.values())), initial=sum(done.values()), desc=name, unit="image", **look) as bar:
+    ranks = joined()
+    writer = new_writer() if ranks.is_first else None
+    done = ranks.from_first({split: writer.rows_done(split) for split in rows} if writer else {})
+    with _bar(rows, done, meta, progress and ranks.is_first) as bar:
         for split, r in rows.items():
-            # Batches start at multiples of the batch size even after a resume: a row's sums, and so its last
-            # bits, may depend on the size of the batch it is computed in.
-            for start in range(0, len(r), config.batch_size):
-                stop = min(start + config.batch_size, len(r))
-                if stop <= done[split]:
-                    continue
-                z, logits = _encode(model, source, r[start:stop], config.precision)
-                writer.append(split, z, logits, start=start)
-                bar.update(stop - max(start, done[split]))
+            # Batches start at multiples of the batch size even after a resume and on any number of ranks: a row's
+            # sums, and so its last bits, may depend on the size of the batch it is computed in.
+            starts = [
+                i for i in range(0, len(r), config.batch_size) if min(i + config.batch_size, len(r)) > done[split]
+            ]
+            for turn in range(0, len(starts), ranks.world):
+                group = starts[turn : turn + ranks.world]
+                mine = [r[i : i + config.batch_size] for i in group[ranks.rank : ranks.rank + 1]]
+                encoded = [_encode(model, source, part, config.precision) for part in mine]
+                for start, part in zip(group, ranks.gather(encoded), strict=False):
+                    z, logits = part[0]
+                    assert writer is not None
+                    writer.append(split, z, logits, start=start)
+                    bar.update(start + len(z) - max(start, done[split]))
     if any(not torch.equal(old, new) for old, new in zip(before, _buffers(model), strict=True)):
         raise RuntimeError(f"{file}: a buffer of the encoder moved while embedding; it is not frozen")
-    return writer.finish()
+    return ranks.from_first(writer.finish() if writer else target)
+
+
+def _bar(rows: dict[str, np.ndarray], done: dict[str, int], meta: dict[str, Any], show: bool) -> tqdm:
+    return tqdm(
+        total=sum(map(len, rows.values())),
+        initial=sum(done.values()),
+        desc=f"embed {meta['method']} seed {meta['seed']}",
+        unit="image",
+        leave=False,
+        dynamic_ncols=True,
+        disable=None if show else True,
+    )
 
 
 @torch.inference_mode()
@@ -144,7 +165,10 @@ def _recipe_of(file: Path) -> Recipe:
 def _known_root(file: Path) -> str | None:
     """The data root in the recipe beside a checkpoint: a checkpoint itself carries no path."""
     beside = file.parent / "recipe.yaml"
-    return load_recipe(beside).data.root if beside.is_file() else None
+    if not beside.is_file():
+        return None
+    root = (read_yaml(beside).get("data") or {}).get("root")
+    return None if root is None else str(root)
 
 
 def _buffers(model: nn.Module) -> list[Tensor]:

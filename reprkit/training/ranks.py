@@ -7,9 +7,9 @@ the case N = 1, in which nothing here touches torch.distributed.
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -97,24 +97,24 @@ class Ranks:
         return slice(self.rank * size, (self.rank + 1) * size)
 
 
-@contextmanager
-def joined() -> Iterator[Ranks]:
-    """Join the processes that torchrun started; alone, the one rank of one."""
-    if dist.is_available() and dist.is_initialized():
-        yield Ranks(dist.get_rank(), dist.get_world_size())
-        return
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield Ranks()
-        return
+def joined() -> Ranks:
+    """Join the processes that torchrun started, until this one ends; alone, the one rank of one.
+
+    Raises:
+        InputError: several processes, and a PyTorch without torch.distributed.
+    """
     if not dist.is_available():
-        raise InputError("this PyTorch was built without torch.distributed: train with one process")
-    if torch.cuda.is_available():
-        torch.cuda.set_device(local_rank())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield Ranks(dist.get_rank(), dist.get_world_size())
-    finally:
-        dist.destroy_process_group()
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            raise InputError("this PyTorch was built without torch.distributed: train with one process")
+        return Ranks()
+    if not dist.is_initialized():
+        if os.environ.get("WORLD_SIZE", "1") == "1":
+            return Ranks()
+        if torch.cuda.is_available():
+            torch.cuda.set_device(local_rank())
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        atexit.register(dist.destroy_process_group)
+    return Ranks(dist.get_rank(), dist.get_world_size())
 
 
 def local_rank() -> int:

@@ -105,7 +105,8 @@ def train(
         dataset = load_dataset(recipe.data)
     if task:
         dataset = dataset.with_tasks([task])
-    with joined() as ranks, _seeded(job.seed), stop_flag() as stop:
+    ranks = joined()
+    with _seeded(job.seed), stop_flag() as stop:
         with working_in(folder) if ranks.is_first else nullcontext():
             Trainer(job, folder, dataset, progress, ranks).run(stop)
     if stop.requested:

@@ -73,10 +73,10 @@ def _newton(c: np.ndarray, ridge: float) -> tuple[np.ndarray, float]:
     v = np.full(count, math.sqrt(count / max(c.sum(), 1e-3 * count)))
     eye = np.eye(count)
     residual = math.inf
-    for _ in range(100):
+    for _ in range(200):
         missing = 1 - v * (c @ v)
-        residual = float(np.abs(missing).max())
-        if residual <= 1e-3 * TOLERANCE:
+        before, residual = residual, float(np.abs(missing).max())
+        if residual <= TOLERANCE and (residual <= 1e-3 * TOLERANCE or residual >= before / 2):  # rounding stops it
             break
         if ridge * (v @ v) > count:
             return v, math.inf

@@ -17,9 +17,9 @@ Supports change as in Wolfe, "Finding the nearest point in a polytope", Mathemat
 the minimiser; a task whose weight reaches zero leaves; at the minimiser the task that violates the dual most enters.
 
 L is a square root of C + ridge I, as if each gradient had a tiny component of its own: every support is regular, the
-solution is unique (identical tasks share evenly) and f is smooth where 0 lies in the hull of the gradients. f moves
-by at most phi sqrt(ridge) |v|. Systems are solved by QR of [L a]', so that rounding is magnified by 1 / sqrt(ridge)
-only.
+solution is unique and f is smooth where 0 lies in the hull of the gradients. f moves by at most phi sqrt(ridge) |v|.
+What the ridge alone decides is lost in rounding: of combinations that leave L'v and a'v alone, v takes as much as it
+can from the equal weights it starts with. Identical tasks share evenly.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ import numpy as np
 from reprkit.training.balancing.active import SolverError
 
 TOLERANCE = 1e-8
+ROUNDING = 1e-4
 
 
 class Minimum(NamedTuple):
     """The solution: weights `v` [k] of the unit gradients, and `x` [k] with e = L'x, the solution of the dual.
 
-    `gap` is the largest violation <l_k, c + e> < f(v) a_k, relative to |c| + phi.
+    `gap` is the largest violation of <l_k, c + e> >= f(v) a_k, relative to |c| + phi: at most 1e-8, plus rounding where
+    the hull of the gradients all but holds 0.
     """
 
     v: np.ndarray
@@ -57,7 +59,7 @@ def minimise(cosines: np.ndarray, a: np.ndarray, centre: np.ndarray, phi: float,
             x has no part in those.
 
     Raises:
-        SolverError: the gap stays above 1e-8.
+        SolverError: the gap stays above 1e-8, or rounding adds more than 1e-4 to it.
     """
     count = len(a)
     values, vectors = np.linalg.eigh(cosines)
@@ -65,7 +67,8 @@ def minimise(cosines: np.ndarray, a: np.ndarray, centre: np.ndarray, phi: float,
     c = rows.T @ centre
     scale = math.sqrt(c @ c) + phi
     a = a / a.max()
-    v = 1 / (a * count)  # equal raw weights
+    equal = 1 / (a * count)  # raw weights 1 / k
+    v = equal.copy()
     support = np.arange(count)
     gap = math.inf
     for _ in range(50 + 10 * count):
@@ -75,13 +78,18 @@ def minimise(cosines: np.ndarray, a: np.ndarray, centre: np.ndarray, phi: float,
         if t and length >= 1:
             v[support] = np.maximum(target, 0)
             slope = rows @ (c + rows.T @ v / t)
-            excess = slope - a * (slope @ v)
+            excess = (slope - a * (slope @ v)) / scale
+            gap = -float(excess.min())
             excess[support] = 0  # it is, but for rounding
             entering = int(excess.argmin())
-            gap = -float(excess[entering]) / scale
-            if gap <= TOLERANCE:
+            if excess[entering] >= -TOLERANCE:
+                if gap > ROUNDING:
+                    break
                 basis = vectors[:, values > ridge]
-                return Minimum(v, basis @ (basis.T @ v) / t, max(gap, 0.0))
+                x = basis @ (basis.T @ v) / t
+                if basis.shape[1] < count:
+                    v[support] = _share(rows[support], a[support], v[support], equal[support], ridge)
+                return Minimum(v, x, gap)
             support = np.append(support, entering)
         else:
             v[support] = np.maximum(v[support] + length * move, 0)
@@ -104,6 +112,16 @@ def _affine_minimum(rows: np.ndarray, a: np.ndarray, c: np.ndarray, phi: float) 
         return r, 0.0
     t = math.sqrt(across @ across / room)
     return shortest + t * r, t
+
+
+def _share(rows: np.ndarray, a: np.ndarray, v: np.ndarray, equal: np.ndarray, ridge: float) -> np.ndarray:
+    """`v` moved towards `equal`, by at most |v|, as far as neither L'v nor a'v nor a sign changes."""
+    left, values, _ = np.linalg.svd(np.column_stack([rows, a / math.sqrt(a @ a)]))
+    idle = left[:, values**2 <= 4 * ridge]
+    move = idle @ (idle.T @ (equal - v))
+    move *= math.sqrt(v @ v) / max(math.sqrt(move @ move), math.sqrt(v @ v))
+    length, _ = _longest_step(v, move)
+    return np.maximum(v + min(length, 1.0) * move, 0)
 
 
 def _longest_step(v: np.ndarray, move: np.ndarray) -> tuple[float, np.ndarray]:
