@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,7 @@ import yaml
 
 from reprkit.config import grid_points, load_recipe, parse_recipe, write_recipe
 from reprkit.errors import InputError
-from reprkit.recipe import Recipe, split_method
+from reprkit.recipe import ADDITIONS, METHODS, BalancingConfig, Recipe, check_level, reads, split_method
 
 RECIPES = sorted((Path(__file__).resolve().parents[1] / "training").glob("*.yaml"))
 
@@ -40,7 +41,7 @@ def test_overrides_win_over_the_file(tmp_path):
         ("trian: {}", ["trian"]),
         ("train: {epochs: many}", ["train.epochs"]),
         ("train: {optimizer: lion}", ["optimizer"]),
-        ("methods: [vanila]", ["vanila", "vanilla+dgr"]),
+        ("methods: [vanila]", ["vanila", "vanilla", "+dgr"]),
         ("methods: []", ["at least one method"]),
         ("methods: [vanilla, vanilla]", ["without repeats"]),
         ("seeds: [0, 0]", ["without repeats"]),
@@ -50,6 +51,13 @@ def test_overrides_win_over_the_file(tmp_path):
         ("train: {lr: -1}", ["train.lr"]),
         ("dgr: {num_dummies: 0}", ["dgr.num_dummies"]),
         ("dgr: {weight: -1}", ["dgr.weight"]),
+        ("balancing: {c: 1}", ["balancing.c"]),
+        ("balancing: {level: heads}", ["balancing.level"]),
+        ("balancing: {meta_fraction: 1}", ["balancing.meta_fraction"]),
+        ("sam: {rho: 0}", ["sam.rho"]),
+        ("pta: {decoders: 0}", ["pta.decoders"]),
+        ("methods: [vanilla+sam+dgr]", ["vanilla+dgr+sam"]),
+        ("grid: {balancing.c: [0.1]}", ["balancing.c", "no method of"]),
         ("model: {head_hidden: -3}", ["model.head_hidden"]),
         ("embed: {batch_size: 0}", ["embed.batch_size"]),
         ("grid: {data.root: [a, b]}", ["data.root"]),
@@ -90,12 +98,62 @@ def test_grid_concerns_only_methods_that_use_it():
         grid_points(Recipe(grid={"train.nothing": [1]}), "vanilla")
 
 
-def test_split_method():
-    assert split_method("vanilla+dgr") == ("vanilla", ("dgr",))
-    assert split_method("single") == ("single", ())
-    for wrong in ("", "dgr", "vanilla+dgr+dgr", "vanilla+sam", "vanilla+"):
-        with pytest.raises(InputError):
-            split_method(wrong)
+def test_every_method_stands_alone_and_with_every_addition():
+    for base in METHODS:
+        for count in range(len(ADDITIONS) + 1):
+            for chosen in itertools.combinations(ADDITIONS, count):
+                assert split_method("+".join([base, *chosen])) == (base, chosen)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "word"),
+    [
+        ("", "pcgrad"),
+        ("dgr", "vanilla"),
+        ("vanila", "vanilla"),
+        ("vanilla+", "+dgr"),
+        ("vanilla+sharp", "+sharp"),
+        ("vanilla+dgr+dgr", "write it 'vanilla+dgr'"),
+        ("cagrad+pta+dgr", "write it 'cagrad+dgr+pta'"),
+        ("Vanilla", "vanilla"),
+        ("vanilla + dgr", "vanilla"),
+    ],
+)
+def test_wrong_methods_name_the_mend(wrong, word):
+    with pytest.raises(InputError) as caught:
+        split_method(wrong)
+    assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_method_reads_its_own_fields():
+    assert reads("cagrad", "balancing.c")
+    assert not reads("pcgrad", "balancing.c")
+    assert reads("vanilla+dgr", "dgr.weight")
+    assert not reads("vanilla+sam", "dgr.weight")
+    assert reads("vanilla+sam", "sam.rho")
+    assert all(reads(method, "train.lr") and reads(method, "model.head_hidden") for method in METHODS)
+    known = {f"balancing.{f}" for f in BalancingConfig.__dataclass_fields__}
+    assert {f"balancing.{option}" for options in METHODS.values() for option in options} == known
+
+
+def test_a_grid_needs_a_method_that_reads_it():
+    Recipe(methods=("vanilla", "cagrad"), grid={"balancing.c": [0.1, 0.4]})
+    for name in ("balancing.c", "dgr.weight", "sam.rho", "pta.decoders"):
+        with pytest.raises(InputError, match=name):
+            Recipe(methods=("vanilla", "pcgrad"), grid={name: [0.1]})
+    with pytest.raises(InputError, match="list them under `methods`"):
+        Recipe(grid={"methods": ["vanilla"]})
+    with pytest.raises(InputError, match=r"balancing\.c"):
+        grid_points(Recipe(methods=("cagrad",), grid={"balancing.c": [2.0]}), "cagrad")
+
+
+def test_a_level_needs_a_method_that_has_one():
+    recipe = Recipe(balancing=BalancingConfig(level="representation"))
+    check_level(recipe, ("vanilla", "pcgrad"))
+    with pytest.raises(InputError, match=r"balancing\.level.*pcgrad.*graddrop"):
+        check_level(recipe, ("vanilla", "uncertainty"))
+    check_level(Recipe(), ("vanilla",))
 
 
 def test_recipes_are_plain_yaml():

@@ -21,9 +21,10 @@ from reprkit.config import grid_points, write_recipe
 from reprkit.data import load_dataset
 from reprkit.embeddings import fingerprint_file
 from reprkit.errors import Failed, InputError
-from reprkit.pieces import Piece
-from reprkit.recipe import DataConfig, Recipe, TrainConfig
+from reprkit.pieces import Piece, pieces, train_piece
+from reprkit.recipe import DataConfig, ProbeConfig, Recipe, TrainConfig, TsneConfig, UniversalityConfig
 from reprkit.run import run
+from reprkit.training import train
 from reprkit.workers import num_workers, spread
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,9 +49,17 @@ def table(tmp_path_factory) -> DataConfig:
         yield DataConfig(name="table", root=str(folder / "t.csv"), image_size=12)
 
 
-@pytest.fixture
-def recipe(tiny, table) -> Recipe:
-    return replace(tiny, methods=("single", "vanilla+dgr"), data=table, train=TrainConfig(epochs=2, batch_size=16))
+@pytest.fixture(scope="module")
+def recipe(table) -> Recipe:
+    return Recipe(
+        name="parallel",
+        methods=("single", "vanilla+dgr"),
+        data=table,
+        train=TrainConfig(epochs=2, batch_size=16, save_every=1e9),
+        probe=ProbeConfig(probes=("knn", "tree"), bootstrap=50),
+        universality=UniversalityConfig(num_dummies=8, bootstrap=50),
+        tsne=TsneConfig(samples=100, perplexity=10, iterations=50),
+    )
 
 
 @pytest.fixture
@@ -69,43 +78,53 @@ def dataset(table):
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    found = {
-        file.relative_to(folder).as_posix(): fingerprint_file(file) for p in RESULTS for file in folder.rglob(p)
-    }
+    found = {file.relative_to(folder).as_posix(): fingerprint_file(file) for p in RESULTS for file in folder.rglob(p)}
     assert len(found) > 20
     return found
 
 
-def pieces(recipe: Recipe, folder: Path, count: int) -> list[Piece]:
+def some_pieces(recipe: Recipe, folder: Path, count: int) -> list[Piece]:
     point = grid_points(replace(recipe, grid={}), "vanilla")[0]
     return [Piece("vanilla", seed, "", point, folder / str(seed)) for seed in range(count)]
 
 
-def test_processes_and_dask_workers_leave_the_bits_of_one_process(tmp_path, recipe, one_thread):
-    run(recipe, tmp_path / "one", jobs=1)
-    wanted = hashes(tmp_path / "one")
-    assert run(recipe, tmp_path / "two", jobs=2) == tmp_path / "two" / "report.html"
-    assert hashes(tmp_path / "two") == wanted
-    with joblib.parallel_config(backend="loky", n_jobs=2):
-        assert num_workers(None) == 2
-        before = (tmp_path / "two/pieces.json").stat().st_mtime_ns
-        run(recipe, tmp_path / "two")
-    assert (tmp_path / "two/pieces.json").stat().st_mtime_ns > before
-    assert hashes(tmp_path / "two") == wanted
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory, recipe) -> dict[str, str]:
+    """What one process leaves."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("one")
+    run(recipe, out, jobs=1)
+    torch.set_num_threads(before)
+    return hashes(out)
 
+
+def test_two_processes_leave_the_bits_of_one(tmp_path, recipe, one_thread, wanted):
+    assert run(recipe, tmp_path, jobs=2) == tmp_path / "report.html"
+    assert hashes(tmp_path) == wanted
+
+
+def has_worked() -> bool:
+    return bool(sys.modules["reprkit.workers"]._loaded)
+
+
+@pytest.mark.slow
+def test_dask_workers_leave_the_bits_of_one_process(tmp_path, recipe, one_thread, wanted):
     distributed = pytest.importorskip("dask.distributed")
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
         with joblib.parallel_config(backend="dask"):
-            assert run(recipe, tmp_path / "dask") == tmp_path / "dask" / "report.html"
-        used = {event["worker"] for story in client.run(lambda: os.getpid()) for event in [{"worker": story}]}
-    assert len(used) == 2
-    assert hashes(tmp_path / "dask") == wanted
+            assert run(recipe, tmp_path) == tmp_path / "report.html"
+        assert list(client.run(has_worked).values()) == [True, True]
+    assert hashes(tmp_path) == wanted
 
 
 def test_number_of_processes():
     assert num_workers(None) == 1
     assert num_workers(3) == 3
+    with joblib.parallel_config(backend="loky", n_jobs=5):
+        assert num_workers(None) == 5
+        assert num_workers(2) == 2
     with pytest.raises(InputError, match="--jobs: 0"):
         num_workers(0)
 
@@ -126,7 +145,7 @@ def test_workers_share_the_cores_and_the_pieces(tmp_path, recipe, dataset, monke
         time.sleep(0.5)
 
     done = []
-    todo = pieces(recipe, tmp_path, 6)
+    todo = some_pieces(recipe, tmp_path, 6)
     spread(work, todo, dataset, recipe.data, jobs=jobs, advance=lambda: done.append(1))
     seen = [json.loads((piece.folder / "seen.json").read_text()) for piece in todo]
     share = max(1, joblib.cpu_count() // jobs)
@@ -142,8 +161,24 @@ def test_a_relative_folder_is_the_callers(tmp_path, recipe, dataset, monkeypatch
     for name in ("a", "b"):  # the second time in workers that are at home in the first
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
-        spread(work, pieces(recipe, Path("here"), 2), dataset, recipe.data, jobs=2, advance=int)
+        spread(work, some_pieces(recipe, Path("here"), 2), dataset, recipe.data, jobs=2, advance=int)
         assert {p.name for p in (tmp_path / name / "here").iterdir()} == {"0", "1"}
+
+
+def test_threads_of_one_process_take_turns(tmp_path, recipe, dataset):
+    """Workers of dask may have several threads; torch's random state has one owner."""
+    now: list[int] = []
+    seen = []
+
+    def work(piece, data, progress):
+        now.append(piece.seed)
+        time.sleep(0.05)
+        seen.append(list(now))
+        now.remove(piece.seed)
+
+    with joblib.parallel_config(backend="threading", n_jobs=3):
+        spread(work, some_pieces(recipe, tmp_path, 6), dataset, recipe.data, jobs=None, advance=int)
+    assert sorted(seen) == [[0], [1], [2], [3], [4], [5]]
 
 
 @pytest.mark.parametrize("kind", [InputError, Failed, OSError])
@@ -152,7 +187,7 @@ def test_errors_of_a_worker_are_those_of_the_run(tmp_path, recipe, dataset, kind
         raise kind("train.lr: too brave")
 
     with pytest.raises(kind, match=r"^train\.lr: too brave$"):
-        spread(work, pieces(recipe, tmp_path, 3), dataset, recipe.data, jobs=2, advance=int)
+        spread(work, some_pieces(recipe, tmp_path, 3), dataset, recipe.data, jobs=2, advance=int)
 
 
 def test_a_worker_that_is_killed(tmp_path, recipe, dataset):
@@ -160,13 +195,13 @@ def test_a_worker_that_is_killed(tmp_path, recipe, dataset):
         os.kill(os.getpid(), signal.SIGKILL)
 
     with pytest.raises(Failed, match="fewer --jobs"):
-        spread(work, pieces(recipe, tmp_path, 3), dataset, recipe.data, jobs=2, advance=int)
+        spread(work, some_pieces(recipe, tmp_path, 3), dataset, recipe.data, jobs=2, advance=int)
 
 
 def test_a_worker_that_finds_other_data(tmp_path, recipe, dataset):
     other = replace(dataset, fingerprint="0" * 64)
     with pytest.raises(InputError, match="other data"):
-        spread(print, pieces(recipe, tmp_path, 2), other, recipe.data, jobs=2, advance=int)
+        spread(print, some_pieces(recipe, tmp_path, 2), other, recipe.data, jobs=2, advance=int)
 
 
 def test_warnings_of_workers_are_logged_here(tmp_path, recipe, dataset, caplog):
@@ -174,20 +209,18 @@ def test_warnings_of_workers_are_logged_here(tmp_path, recipe, dataset, caplog):
         logging.getLogger("reprkit.pieces").info("too much to say")
         logging.getLogger("reprkit.pieces").warning("seed %d is odd", piece.seed)
 
-    spread(work, pieces(recipe, tmp_path, 2), dataset, recipe.data, jobs=2, advance=int)
+    spread(work, some_pieces(recipe, tmp_path, 2), dataset, recipe.data, jobs=2, advance=int)
     assert sorted(record.getMessage() for record in caplog.records) == ["seed 0 is odd", "seed 1 is odd"]
 
 
-def test_a_setting_that_diverges_does_not_stop_the_rest(tmp_path, recipe, caplog):
-    train = TrainConfig(epochs=1, batch_size=16, optimizer="sgd")
-    wild = replace(recipe, methods=("vanilla",), grid={"train.lr": [1e-3, 1e25]}, train=train)
-    out = tmp_path / "run"
-    assert run(wild, out, jobs=2) == out / "report.html"
-    table = pd.read_csv(out / "selection.csv", keep_default_na=False).set_index("point")
-    assert table.chosen.to_dict() == {"train.lr=0.001": True, "train.lr=1e+25": False}
-    assert "NaN" in table.failed["train.lr=1e+25"]
-    assert (out / "runs/vanilla/train.lr=1e+25/seed0/failed.json").exists()
-    assert "NaN" in caplog.text
+def test_a_training_that_diverges_is_recorded_and_does_not_stop_the_rest(tmp_path, recipe, dataset, caplog):
+    settings = TrainConfig(epochs=1, batch_size=16, optimizer="sgd")
+    wild = replace(recipe, methods=("vanilla",), grid={"train.lr": [1e25, 1e-3]}, train=settings)
+    lost, sound = todo = list(pieces(wild, tmp_path, ["kind", "side"]))
+    spread(train_piece, todo, dataset, recipe.data, jobs=2, advance=int)
+    assert sound.is_trained
+    assert "NaN" in lost.failure
+    assert [record.getMessage() for record in caplog.records] == [lost.failure]
 
 
 def start(recipe: Recipe, folder: Path, *more: str) -> subprocess.Popen:
@@ -219,7 +252,7 @@ def wait_for(condition, seconds: float) -> bool:
 
 def test_wrong_use_of_a_folder_is_one_line(tmp_path, recipe):
     short = replace(recipe, methods=("vanilla",), seeds=(0, 1), train=TrainConfig(epochs=1, batch_size=16))
-    run(short, tmp_path / "out")
+    train(short, tmp_path / "out/runs/vanilla/seed0", progress=False)
     process = start(replace(short, train=replace(short.train, lr=0.5)), tmp_path, "--jobs", "2")
     text = process.communicate(timeout=120)[1]
     assert process.returncode == 2, text
@@ -229,14 +262,32 @@ def test_wrong_use_of_a_folder_is_one_line(tmp_path, recipe):
     assert "Traceback" not in text
 
 
+@pytest.fixture(scope="module")
+def long(table) -> Recipe:
+    """Trains for seconds, in many steps."""
+    settings = TrainConfig(epochs=30, batch_size=4, save_every=1e9)
+    return Recipe("long", methods=("vanilla",), seeds=(0, 1, 2), data=table, train=settings)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, long) -> Path:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    folder = train(long, tmp_path_factory.mktemp("whole") / "run", method="vanilla", seed=0, progress=False)
+    torch.set_num_threads(before)
+    return folder
+
+
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("how", ["parent", "all", "kill"])
-def test_a_signal_stops_every_process_and_the_same_command_continues(tmp_path, recipe, how):
+@pytest.mark.parametrize(
+    "how", ["all", pytest.param("parent", marks=pytest.mark.slow), pytest.param("kill", marks=pytest.mark.slow)]
+)
+def test_a_signal_stops_every_process_and_the_same_command_continues(tmp_path, long, uninterrupted, one_thread, how):
     """SIGTERM to the parent alone, SIGINT to all (what a terminal's Ctrl-C sends), SIGKILL to the parent."""
-    train = TrainConfig(epochs=40, batch_size=16, save_every=1e9)
-    two = replace(recipe, methods=("vanilla",), seeds=(0, 1, 2), train=train)
-    process = start(two, tmp_path, "--jobs", "2")
-    states = [tmp_path / f"out/runs/vanilla/seed{seed}/state.pt" for seed in (0, 1)]
+    idle = how == "all"  # with workers that have nothing to do, or with a piece that waits for a worker
+    process = start(replace(long, seeds=(0, 1)) if idle else long, tmp_path, "--jobs", "4" if idle else "2")
+    folders = [tmp_path / f"out/runs/vanilla/seed{seed}" for seed in long.seeds]
+    states = [folder / "state.pt" for folder in folders[:2]]
     try:
         assert wait_for(lambda: all(state.is_file() for state in states), 60)
         if how == "all":
@@ -248,15 +299,12 @@ def test_a_signal_stops_every_process_and_the_same_command_continues(tmp_path, r
     finally:
         if alive(process.pid):
             os.killpg(process.pid, signal.SIGKILL)
-    assert not (tmp_path / "out/runs/vanilla/seed0/training.json").exists()
-    assert not (tmp_path / "out/runs/vanilla/seed2").exists(), "nothing new is begun"
+    assert not any((folder / "training.json").exists() for folder in folders)
+    assert not folders[2].exists(), "nothing new is begun"
     if how != "kill":
         assert process.returncode == 130, text
-        assert [line for line in text.splitlines() if "continues" in line or "Traceback" in line] == [
-            "stopped; the same command continues"
-        ]
-        assert any(torch.load(state, weights_only=True)["progress"]["step"] for state in states), "saved when told to"
-    short = tmp_path / "short"
-    assert run(two, tmp_path / "out", jobs=2).is_file()
-    run(two, short, jobs=2)
-    assert hashes(tmp_path / "out") == hashes(short)
+        said = [line for line in text.splitlines() if "continues" in line or "Traceback" in line]
+        assert said == ["stopped; the same command continues"]
+    assert any(torch.load(state, weights_only=True)["progress"]["step"] for state in states), "saved when told to"
+    done = train(long, folders[0], method="vanilla", seed=0, progress=False)
+    assert fingerprint_file(done / "last.safetensors") == fingerprint_file(uninterrupted / "last.safetensors")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,13 +13,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 import reprkit.data
+from reprkit.cli import main
 from reprkit.config import write_recipe
 from reprkit.embeddings import Embeddings, fingerprint_file
 from reprkit.errors import Failed, InputError
-from reprkit.recipe import Recipe, TrainConfig
-from reprkit.run import parse_shard, run
+from reprkit.pieces import pieces
+from reprkit.recipe import METHODS, BalancingConfig, Recipe, TrainConfig
+from reprkit.run import parse_shard, run, select
 
 RESULTS = ("probes.csv", "universality.csv", "tsne.csv", "tsne_quality.csv", "selection.csv", "pieces.json")
 
@@ -96,6 +100,70 @@ def test_grid_is_chosen_on_validation(tmp_path, recipe, use_small):
     lost = out / "runs/vanilla+dgr/dgr.weight=1000.0/seed0"
     assert (lost / "training.json").exists()
     assert not (lost / "test_scores.json").exists(), "a setting that was not chosen never sees the test split"
+
+
+def record(piece, val_score: float, test_score: float) -> None:
+    """What training would leave in a piece's folder, as far as the choice could look at it."""
+    piece.folder.mkdir(parents=True)
+    (piece.folder / "training.json").write_text(json.dumps({"best_val_score": val_score}))
+    (piece.folder / "test_scores.json").write_text(json.dumps({"tasks": {"left": {"score": test_score}}}))
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "methods"),
+    [
+        ("balancing.c", [0.2, 0.4, 0.8], ("vanilla", "cagrad")),
+        ("dgr.weight", [0.01, 0.1, 1.0], ("pcgrad", "pcgrad+dgr")),
+        ("sam.rho", [0.02, 0.05, 0.1], ("vanilla+dgr", "vanilla+dgr+sam")),
+    ],
+)
+def test_a_field_is_chosen_on_validation_for_the_methods_that_read_it(tmp_path, field, values, methods):
+    """Means over two seeds of 0.5, 0.7, 0.6 on validation; the test split would have chosen the first."""
+    recipe = Recipe(methods=methods, seeds=(0, 1), grid={field: values})
+    every = list(pieces(recipe, tmp_path, ["left", "right"]))
+    assert len(every) == 2 * (1 + len(values))
+    for piece in every:
+        rank = values.index(piece.point.values[field]) if piece.point.values else 0
+        record(piece, [0.5, 0.7, 0.6][rank] + [-0.15, 0.15][piece.seed], 0.9 - 0.2 * rank)
+    chosen = select(every, tmp_path)
+    table = pd.read_csv(tmp_path / "selection.csv", keep_default_na=False)
+    plain, gridded = methods
+    rows = [(plain, "", True), *((gridded, f"{field}={v}", v == values[1]) for v in values)]
+    assert list(table[["method", "point", "chosen"]].itertuples(index=False, name=None)) == rows
+    assert table.val_score.tolist() == pytest.approx([0.5, 0.5, 0.7, 0.6])
+    assert [(p.method, p.seed) for p in chosen] == [(m, s) for m in methods for s in (0, 1)]
+    section, _, option = field.partition(".")
+    assert {getattr(getattr(p.point.recipe, section), option) for p in chosen if p.method == gridded} == {values[1]}
+
+
+def test_a_level_that_no_method_has_does_not_wait_for_the_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(reprkit.data, "load_dataset", lambda config: pytest.fail("loaded"))
+    recipe = Recipe(methods=("vanilla", "dwa"), balancing=BalancingConfig(level="representation"))
+    with pytest.raises(InputError, match=r"balancing\.level.*pcgrad"):
+        run(recipe, tmp_path / "run")
+    with pytest.raises(InputError, match="--jobs"):
+        run(Recipe(), tmp_path / "run", jobs=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_checks_the_recipe_for_its_method_alone(tmp_path, capsys):
+    file = tmp_path / "r.yaml"
+    file.write_text("methods: [vanilla, cagrad+dgr]\nbalancing: {level: representation}\ngrid: {dgr.weight: [0.1, 1]}")
+    for method in ("vanilla", "cagrad", "graddrop+sam"):
+        assert main(["train", str(file), "--method", method, "--print_config"]) == 0
+        shown = yaml.safe_load(capsys.readouterr().out)
+        assert (shown["methods"], shown["grid"]) == ([method], {})
+    assert main(["train", str(file), "--method", "vanilla", "--out", str(tmp_path / "o")]) == 2
+    assert re.match(r"error: balancing\.level: .*vanilla has no level.*cagrad", capsys.readouterr().err)
+    assert main(["train", str(file), "--method", "vanilla+sam+dgr"]) == 2
+    assert capsys.readouterr().err.startswith("error: method 'vanilla+sam+dgr': write it 'vanilla+dgr+sam'")
+
+
+def test_help_names_every_method(capsys):
+    for command in ("run", "train"):
+        assert main([command, "--help"]) == 0
+        groups = [line.partition(": ")[2].split(", ") for line in capsys.readouterr().out.splitlines() if "  " in line]
+        assert all(sum(name in group for group in groups) == 1 for name in METHODS)
 
 
 def test_a_setting_that_diverges_does_not_stop_the_rest(tmp_path, recipe, use_small):

@@ -30,7 +30,7 @@ def test_shrinkage_explains_an_improvement() -> None:
         row("vanilla+dgr", task="right", gap=1.8, rms=1 / 3.1, effective_rank=12),
     )
     assert found == [
-        "vanilla+dgr: U rose on left, right but RMS fell 3.1x and effective rank fell from 40 to 12: "
+        "Vanilla + DGR: U rose on left, right but RMS fell 3.1x and effective rank fell from 40 to 12: "
         "improvement explained by shrinkage"
     ]
 
@@ -82,7 +82,7 @@ def test_seeds_are_averaged_and_heads_named() -> None:
 def test_baseline_is_vanilla_unless_named() -> None:
     rows = [row("single", rms=9.0, gap=9.0), row("vanilla"), row("other", rms=0.1, gap=1.0)]
     assert [line.split(":")[0] for line in verdict(*rows)] == ["other"]
-    assert [line.split(":")[0] for line in verdict(*rows, baseline="single")] == ["vanilla", "other"]
+    assert [line.split(":")[0] for line in verdict(*rows, baseline="single")] == ["Vanilla", "other"]
 
 
 def test_nothing_measured_gives_no_verdict() -> None:

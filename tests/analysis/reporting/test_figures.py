@@ -206,8 +206,10 @@ def test_labels_are_text_not_formulas(make):
 
 
 def test_encoder_order_and_styles_are_stable():
-    names = ["pcgrad", "vanilla+dgr", "dwa+dgr", "single", "dwa", "vanilla"]
-    assert style.encoder_order(names) == ["single", "vanilla", "vanilla+dgr", "dwa", "dwa+dgr", "pcgrad"]
+    names = ["mine", "pcgrad", "vanilla+dgr", "dwa+pta", "dwa+dgr", "single", "dwa", "a new one", "nash_mtl", "vanilla"]
+    assert style.encoder_order(names) == [
+        "single", "vanilla", "vanilla+dgr", "dwa", "dwa+dgr", "dwa+pta", "pcgrad", "nash_mtl", "a new one", "mine",
+    ]  # fmt: skip
     looks = style.encoder_styles(names)
     assert len({tuple(look.values()) for look in looks.values()}) == len(names)
     assert style.encoder_styles(["vanilla"])["vanilla"] == looks["vanilla"]

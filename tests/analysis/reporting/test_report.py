@@ -10,13 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from reprkit.analysis.cautions import warning_sentences
 from reprkit.analysis.delta import delta_mtl
-from reprkit.analysis.differences import OWN_HEAD, differences, pairs, reading, universality_differences
+from reprkit.analysis.differences import OWN_HEAD, closest, differences, pairs, reading, universality_differences
 from reprkit.analysis.report import render, write_report
 from reprkit.analysis.results import load_results
 from reprkit.analysis.seeds import over_seeds
-from reprkit.analysis.summary import summary_sentences, warning_sentences
-from reprkit.analysis.tables import DELTA, latex, table1, table1_columns, tex_escape
+from reprkit.analysis.summary import summary_sentences
+from reprkit.analysis.tables import DELTA, latex, table1, table1_columns
+from reprkit.analysis.typeset import tex_escape
 from reprkit.errors import InputError
 
 ROOT = Path(__file__).parents[3]
@@ -148,8 +150,8 @@ def test_words_call_only_clear_differences_different(tmp_path, make, write):
         frames.scores.loc[(frames.scores.encoder == encoder) & (frames.scores.task == task), "value"] = scores
     told, _ = words(write(tmp_path / "s", frames))
     left, total = (next(line for line in told.split("\n") if line.startswith(f"{t}:")) for t in ("left", "sum"))
-    assert "by vanilla+dgr" in left
-    assert "vanilla+dgr +10.0 points (+10.0 to +10.0), better." in left
+    assert "by Vanilla + DGR" in left
+    assert "Vanilla + DGR +10.0 points (+10.0 to +10.0), better." in left
     assert "not distinguishable here" in total
     assert "three training seeds each" in told
     assert "left (3 classes), sum (5 ordered classes) and age (regression" in told
@@ -171,10 +173,10 @@ def test_words_name_collapse_and_missing_headroom(tmp_path, make, write):
     frames.universality.loc[dgr, ["gap", "rms", "effective_rank", "U_rel"]] = [0.01, 0.001, 1.5, 0.1]
     frames.universality.loc[dgr & (frames.universality.task == "sum"), "status"] = "no_headroom"
     told, warned = words(write(tmp_path / "s", frames))
-    assert "vanilla+dgr RMS 0.001, effective rank 1.5" in told
+    assert "Vanilla + DGR RMS 0.001, effective rank 1.5" in told
     assert "explained by shrinkage" in warned
     assert "no_headroom" in warned
-    assert "vanilla+dgr / sum / linear" in warned
+    assert "Vanilla + DGR / sum / linear" in warned
 
 
 def test_unlike_protocols_are_named(tmp_path, frames, write):
@@ -238,6 +240,10 @@ def test_pairs_compare_with_vanilla_and_with_the_own_base():
         ("single", "vanilla"), ("pcgrad", "vanilla"), ("pcgrad+dgr", "vanilla"), ("pcgrad+dgr", "pcgrad"),
     ]  # fmt: skip
     assert pairs(["single", "pcgrad"]) == []
+    assert pairs(["dwa", "dwa+sam", "dwa+dgr+pta", "mgda+pta"]) == [("dwa+sam", "dwa"), ("dwa+dgr+pta", "dwa")]
+    assert closest([("dwa+sam", "vanilla"), ("dwa", "vanilla"), ("dwa+sam", "dwa")]) == [
+        ("dwa", "vanilla"), ("dwa+sam", "dwa"),
+    ]  # fmt: skip
 
 
 def test_over_seeds_says_what_its_interval_covers():
