@@ -1,28 +1,40 @@
-"""What DGR adds to a training step: time and peak memory beside Vanilla and beside the published way.
+"""What DGR and every method cost in a training step: time and peak memory beside Vanilla and beside the peers.
 
-    python benchmarks/step_cost.py [--encoders resnet18 resnet50] [--rounds 7] [--threads 2]
+    python benchmarks/step_cost.py [--encoders resnet18 resnet50] [--tables dgr methods] [--rounds 7] [--threads 2]
 
 Every round runs one step of each variant in turn; ratios are taken within a round and reported as
 median [min..max]. The peer "published" follows the released procedure: for each dummy set one more forward of
 the whole encoder and two more backwards through it, with a finite difference of the squared norm. Peak memory
 is the highest sum of live tensors during a step above that between steps, as PyTorch's allocator saw it.
+
+The methods' table runs reprkit's own update, as training does, at both levels. Floors, with a backward at twice the
+cost of a forward: (1 + 2 K) / 3 = 2.33 for one encoder backward a task (K = 3), 3.00 with DGR's on top, 2.00 for SAM,
+10/3 for Auto-lambda, 8/3 lagged. The peer is torchjd's `mtl_backward` (if installed), with its defaults and with one
+backward at a time.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import itertools
 import os
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
 from common import TIMING_HEADERS, interleave, markdown_table, report, timing_table
 from torch import Tensor
 
 from reprkit.models import build_model
-from reprkit.recipe import ModelConfig
+from reprkit.recipe import BalancingConfig, ModelConfig
 from reprkit.tasks import Task
+from reprkit.training.balancing import build_method
+from reprkit.training.batches import Batch
 from reprkit.training.dgr import DummyGradientNorm
+from reprkit.training.objective import ExtraDecoders, Objective
+from reprkit.training.update import Update
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler's own chatter
 
@@ -73,6 +85,72 @@ def _step(
             _published_backward(model, penalty, images, targets, z, loss)
         else:
             (loss if penalty is None else loss + WEIGHT * penalty(z, targets)).backward()
+        optimizer.step()
+
+    return step
+
+
+def methods(encoder: str) -> dict[str, Callable[[], None]]:
+    """One update a method; the first is Vanilla."""
+    gramian = ["pcgrad", "cagrad", "imtl", "nash_mtl", "mgda"]
+    made = {"vanilla": _update(encoder, "vanilla")}
+    for level in ("parameters", "representation"):
+        for name in [*gramian, "graddrop"]:
+            made[f"{name}, {level}"] = _update(encoder, name, level=level)
+        for name in ("nash_mtl", "cagrad"):
+            made[f"{name}+dgr, {level}"] = _update(encoder, name, dgr=True, level=level)
+    made["uncertainty"] = _update(encoder, "uncertainty")
+    made["gradnorm"] = _update(encoder, "gradnorm")
+    made["vanilla+sam"] = _update(encoder, "vanilla", rho=0.05)
+    made["vanilla+pta (3 extra decoders)"] = _update(encoder, "vanilla", decoders=3)
+    made["auto_lambda"] = _update(encoder, "auto_lambda")
+    made["auto_lambda, lagged"] = _update(encoder, "auto_lambda", lagged=True)
+    if importlib.util.find_spec("torchjd"):
+        made["torchjd mtl_backward, PCGrad"] = _torchjd(encoder, None)
+        made["torchjd mtl_backward, PCGrad, one at a time"] = _torchjd(encoder, 1)
+    return made
+
+
+def _update(
+    encoder: str, name: str, dgr: bool = False, rho: float = 0.0, decoders: int = 0, **options: Any
+) -> Callable[[], None]:
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(encoder), TASKS, 3).train()
+    penalty = DummyGradientNorm(model.heads, TASKS) if dgr else None
+    extra = ExtraDecoders(model.heads, decoders=decoders) if decoders else None
+    objective = Objective(model, TASKS, penalty, WEIGHT, extra)
+    method = build_method(name, BalancingConfig(**options), len(TASKS), seed=0)
+    optimizer = torch.optim.Adam(objective.parameters(), lr=1e-4)
+    if method.learnt_parameters():
+        optimizer.add_param_group({"params": method.learnt_parameters()})
+    method.attach(optimizer)
+    method.end_epoch(torch.ones(len(TASKS)))  # GradNorm only works from the second epoch on
+    update = Update(objective, method, optimizer, rho)
+    batch, meta = _batch(encoder), _batch(encoder)
+    return lambda: update(batch, meta if method.needs_meta else None)
+
+
+def _batch(encoder: str) -> Batch:
+    size = BATCH[encoder]
+    targets = {task.name: torch.randint(0, task.num_outputs, (size,)) for task in TASKS}
+    return Batch(np.arange(size), torch.randn(size, 3, 64, 64), targets)
+
+
+def _torchjd(encoder: str, chunk: int | None) -> Callable[[], None]:
+    from torchjd.aggregation import PCGrad
+    from torchjd.autojac import jac_to_grad, mtl_backward
+
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(encoder), TASKS, 3).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+    batch, aggregator, shared = _batch(encoder), PCGrad(), model.shared_parameters()
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        z = model.encode(batch.images)
+        losses = [task.loss(model.heads[task.name](z), batch.targets[task.name]) for task in TASKS]
+        mtl_backward(losses, features=z, parallel_chunk_size=chunk)
+        jac_to_grad(shared, aggregator)
         optimizer.step()
 
     return step
@@ -145,9 +223,36 @@ def extraction(encoder: str) -> dict[str, Callable[[], None]]:
     return made
 
 
+def dgr_blocks(encoder: str, rounds: int, *, memory: bool) -> list[str]:
+    """The tables of DGR, of mixed precision and of extraction."""
+    steps = variants(encoder)
+    half = {name: step for name, step in steps.items() if name == "vanilla" or "bf16" in name}
+    return [
+        f"One training step: {_what(encoder)}",
+        _table({name: step for name, step in steps.items() if "bf16" not in name}, rounds, memory=memory),
+        "The same in mixed precision",
+        timing_table(interleave(half, rounds)),
+        f"{encoder}, frozen, one batch of 256 at 64 px",
+        timing_table(interleave(extraction(encoder), rounds)),
+    ]
+
+
+def _table(steps: dict[str, Callable[[], None]], rounds: int, *, memory: bool) -> str:
+    timings = interleave(steps, rounds)
+    peaks = {t.name: peak_memory(steps[t.name]) if memory else 0.0 for t in timings}
+    base = max(peaks[timings[0].name], 1e-9)
+    rows = [[*t.cells(), f"{peaks[t.name]:.0f}", f"{peaks[t.name] / base:.2f}"] for t in timings]
+    return markdown_table([*TIMING_HEADERS, "peak MB", "memory ratio"], rows)
+
+
+def _what(encoder: str) -> str:
+    return f"{encoder}, 64 px, batch {BATCH[encoder]}, 3 tasks, MLP heads (hidden 64), Adam"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoders", nargs="+", default=["resnet18", "resnet50"], choices=list(BATCH))
+    parser.add_argument("--tables", nargs="+", default=["dgr", "methods"], choices=["dgr", "methods"])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--no_memory", action="store_true", help="skip the memory column")
@@ -155,20 +260,13 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     blocks = []
     for encoder in args.encoders:
-        steps = variants(encoder)
-        timings = interleave({name: step for name, step in steps.items() if "bf16" not in name}, args.rounds)
-        peaks = {t.name: 0.0 if args.no_memory else peak_memory(steps[t.name]) for t in timings}
-        rows = [
-            [*t.cells(), f"{peaks[t.name]:.0f}", f"{peaks[t.name] / max(peaks['vanilla'], 1e-9):.2f}"] for t in timings
-        ]
-        what = f"{encoder}, 64 px, batch {BATCH[encoder]}, 3 tasks, MLP heads (hidden 64), Adam"
-        blocks += [f"One training step: {what}", markdown_table([*TIMING_HEADERS, "peak MB", "memory ratio"], rows)]
-        half = {name: step for name, step in steps.items() if name == "vanilla" or "bf16" in name}
-        blocks += ["The same in mixed precision", timing_table(interleave(half, args.rounds))]
-        blocks += [
-            f"{encoder}, frozen, one batch of 256 at 64 px",
-            timing_table(interleave(extraction(encoder), args.rounds)),
-        ]
+        if "dgr" in args.tables:
+            blocks += dgr_blocks(encoder, args.rounds, memory=not args.no_memory)
+        if "methods" in args.tables:
+            blocks += [
+                f"One update of every method: {_what(encoder)}",
+                _table(methods(encoder), args.rounds, memory=not args.no_memory),
+            ]
     report("Cost of a training step", *blocks)
 
 

@@ -19,7 +19,8 @@ the minimiser; a task whose weight reaches zero leaves; at the minimiser the tas
 L is a square root of C + ridge I, as if each gradient had a tiny component of its own: every support is regular, the
 solution is unique and f is smooth where 0 lies in the hull of the gradients. f moves by at most phi sqrt(ridge) |v|.
 What the ridge alone decides is lost in rounding: of combinations that leave L'v and a'v alone, v takes as much as it
-can from the equal weights it starts with. Identical tasks share evenly.
+can from the equal weights it starts with. Identical tasks share evenly. p and q are least squares solutions of
+[L a]' p = (0, 1) and [L a]' q = (c, 0): rounding is magnified by 1 / sqrt(ridge) only.
 """
 
 from __future__ import annotations
@@ -73,10 +74,9 @@ def minimise(cosines: np.ndarray, a: np.ndarray, centre: np.ndarray, phi: float,
     gap = math.inf
     for _ in range(50 + 10 * count):
         target, t = _affine_minimum(rows[support], a[support], c, phi)
-        move = target - v[support] if t else target
-        length, blocked = _longest_step(v[support], move)
-        if t and length >= 1:
-            v[support] = np.maximum(target, 0)
+        falling = target < 0
+        if t and not falling.any():
+            v[support] = target
             slope = rows @ (c + rows.T @ v / t)
             excess = (slope - a * (slope @ v)) / scale
             gap = -float(excess.min())
@@ -92,8 +92,10 @@ def minimise(cosines: np.ndarray, a: np.ndarray, centre: np.ndarray, phi: float,
                 return Minimum(v, x, gap)
             support = np.append(support, entering)
         else:
-            v[support] = np.maximum(v[support] + length * move, 0)
-            v[support[blocked]] = 0
+            move = target - v[support] if t else target
+            limits = _limits(v[support], move, falling)
+            blocked = limits <= limits.min() * (1 + 1e-12)
+            v[support] = np.where(blocked, 0, np.maximum(v[support] + limits.min() * move, 0))
             v /= a @ v
             support = support[~blocked]
     raise SolverError("the problem on the simplex did not converge", gap)
@@ -101,8 +103,11 @@ def minimise(cosines: np.ndarray, a: np.ndarray, centre: np.ndarray, phi: float,
 
 def _affine_minimum(rows: np.ndarray, a: np.ndarray, c: np.ndarray, phi: float) -> tuple[np.ndarray, float]:
     """The minimiser over the affine hull of a support, and t; or a direction of endless fall, and 0."""
-    orthogonal, triangle = np.linalg.qr(np.vstack([rows.T, a / math.sqrt(a @ a)]))
-    p, q = np.linalg.solve(triangle, np.stack([orthogonal[-1], c @ orthogonal[:-1]], axis=1)).T
+    size, rank = rows.shape
+    system, sides = np.empty((rank + 1, size)), np.zeros((rank + 1, 2))
+    system[:-1], system[-1] = rows.T, a / math.sqrt(a @ a)
+    sides[-1, 0], sides[:-1, 1] = 1, c
+    p, q = np.linalg.lstsq(system, sides)[0].T
     shared = a @ p
     shortest = p / shared
     r = (a @ q) / shared * p - q
@@ -120,13 +125,10 @@ def _share(rows: np.ndarray, a: np.ndarray, v: np.ndarray, equal: np.ndarray, ri
     idle = left[:, values**2 <= 4 * ridge]
     move = idle @ (idle.T @ (equal - v))
     move *= math.sqrt(v @ v) / max(math.sqrt(move @ move), math.sqrt(v @ v))
-    length, _ = _longest_step(v, move)
-    return np.maximum(v + min(length, 1.0) * move, 0)
+    length = min(1.0, float(_limits(v, move, move < 0).min()))
+    return np.maximum(v + length * move, 0)
 
 
-def _longest_step(v: np.ndarray, move: np.ndarray) -> tuple[float, np.ndarray]:
-    """How many `move`s keep v >= 0, and which entries stop it."""
-    limits = np.full(len(v), math.inf)
-    np.divide(v, -move, out=limits, where=move < 0)
-    length = limits.min()
-    return float(length), limits <= length * (1 + 1e-12)
+def _limits(v: np.ndarray, move: np.ndarray, falling: np.ndarray) -> np.ndarray:
+    """After how many `move`s each weight that falls is zero; inf for the others."""
+    return np.divide(v, -move, out=np.full(len(v), math.inf), where=falling)
