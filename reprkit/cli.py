@@ -14,7 +14,7 @@ from typing import Any
 
 from reprkit import __version__
 from reprkit.errors import InputError
-from reprkit.exits import OneLineParser, exit_code
+from reprkit.exits import OneLineParser, exit_code, is_first_process
 from reprkit.files import check_out_file, check_out_folder
 from reprkit.recipe import ADDITIONS, METHODS, Recipe, split_method
 
@@ -260,8 +260,11 @@ def _train(args: argparse.Namespace) -> None:
         check_out_folder(args.out)
     Job(recipe, args.method or recipe.methods[0], recipe.seeds[0] if args.seed is None else args.seed, args.task)
     dataset = load_dataset(recipe.data)
-    print(dataset.summary(), file=sys.stderr)
+    if is_first_process():
+        print(dataset.summary(), file=sys.stderr)
     folder = train(recipe, args.out, method=args.method, seed=args.seed, task=args.task, dataset=dataset)
+    if not is_first_process():
+        return
     scores = json.loads(score_test_split(folder, dataset, recipe.embed.checkpoint, recipe.train.device).read_text())
     for name, task in scores["tasks"].items():
         print(f"test {name}: {task['metric']} {task['score']:.4f} (n = {task['n']})")
@@ -289,7 +292,9 @@ def _embed(args: argparse.Namespace) -> None:
         usual = EmbedConfig()
         odd = [v for name, v in given.items() if name != "batch_size" and v not in (None, getattr(usual, name))]
         out = first.parent / ("-".join(["embeddings", *odd]) + ".h5")
-    print(embed(args.checkpoint, out, data=args.data, config=config, device=args.device))
+    path = embed(args.checkpoint, out, data=args.data, config=config, device=args.device)
+    if is_first_process():
+        print(path)
 
 
 def _universality(args: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ import glob
 import hashlib
 import json
 import os
+import platform
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -38,7 +39,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):  # of a process that was killed
         if time.time() - leftover.stat().st_mtime > _STALE:
             leftover.unlink(missing_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.name}.{platform.node()}-{os.getpid()}.tmp")
     try:
         yield temporary
         with open(temporary, "rb") as handle:

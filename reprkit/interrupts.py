@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,18 +20,22 @@ class StopFlag:
 
 @contextmanager
 def stop_flag() -> Iterator[StopFlag]:
-    """Turn SIGINT and SIGTERM into a flag for the body; a second SIGINT stops at once.
+    """Turn SIGINT and SIGTERM into a flag for the body; a second SIGINT, more than a second later, stops at once.
 
-    Outside the main thread signals are left alone.
+    (One Ctrl-C can arrive twice: from the terminal, and passed on by torchrun.) Outside the main thread signals are left alone.
     """
     flag = StopFlag()
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
 
+    first = float("inf")
+
     def handle(number: int, frame: FrameType | None) -> None:
-        if flag.requested:
+        nonlocal first
+        if number == signal.SIGINT and time.monotonic() > first + 1:
             raise KeyboardInterrupt
+        first = min(first, time.monotonic())
         flag.requested = True
 
     previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

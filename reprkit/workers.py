@@ -14,6 +14,7 @@ import queue
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from logging.handlers import QueueHandler
@@ -88,7 +89,10 @@ def spread(
         options["return_as"] = "generator_unordered"
     parallel = joblib.Parallel(n_jobs=jobs, batch_size=1, pre_dispatch="n_jobs", **options)
     task, here, folder = joblib.delayed(_do), fingerprints(dataset), os.getcwd()
-    with _passing_on_signals() if local else contextlib.nullcontext(StopFlag()) as stop:
+    stopping = _passing_on_signals() if local else contextlib.nullcontext(StopFlag())
+    with stopping as stop, warnings.catch_warnings():
+        # joblib replaces a worker that has grown, which loses nothing.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
         waiting = (task(work, piece, data, here, folder) for piece in pieces if not stop.requested)
         try:
             for finished, records in parallel(waiting):
@@ -117,7 +121,7 @@ def _do(
     finished = False
     with (
         _one_at_a_time,
-        _warnings() as records,
+        _kept_warnings() as records,
         contextlib.chdir(folder),
         joblib.parallel_config(backend="sequential"),  # what the piece calls should not spread itself again
         contextlib.suppress(KeyboardInterrupt),
@@ -145,12 +149,11 @@ def _dataset(data: DataConfig, expected: dict[str, str]) -> ImageDataset:
 
 
 @contextlib.contextmanager
-def _warnings() -> Iterator[list[logging.LogRecord]]:
-    """Collect the package's log records from WARNING on instead of printing them."""
+def _kept_warnings() -> Iterator[list[logging.LogRecord]]:
+    """Collect the package's log records (in a worker, those from WARNING on) instead of printing them."""
     logger = logging.getLogger("reprkit")
     waiting: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     handler = QueueHandler(waiting)
-    handler.setLevel(logging.WARNING)
     records: list[logging.LogRecord] = []
     propagate, logger.propagate = logger.propagate, False
     logger.addHandler(handler)

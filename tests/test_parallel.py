@@ -99,9 +99,17 @@ def wanted(tmp_path_factory, recipe) -> dict[str, str]:
     return hashes(out)
 
 
-def test_two_processes_leave_the_bits_of_one(tmp_path, recipe, one_thread, wanted):
+def test_two_processes_leave_the_bits_of_one(tmp_path, recipe, one_thread, wanted, monkeypatch):
+    jobs = []
+
+    def spy(*arguments, **options):
+        jobs.append(options["jobs"])
+        spread(*arguments, **options)
+
+    monkeypatch.setattr("reprkit.run.spread", spy)
     assert run(recipe, tmp_path, jobs=2) == tmp_path / "report.html"
     assert hashes(tmp_path) == wanted
+    assert jobs == [2, 2]  # to train and to measure
 
 
 def has_worked() -> bool:
@@ -196,6 +204,26 @@ def test_a_worker_that_is_killed(tmp_path, recipe, dataset):
 
     with pytest.raises(Failed, match="fewer --jobs"):
         spread(work, some_pieces(recipe, tmp_path, 3), dataset, recipe.data, jobs=2, advance=int)
+
+
+def test_a_signal_between_pieces_breaks_nothing(tmp_path, recipe, dataset):
+    """A worker without work that dies of Ctrl-C would take those with it that are about to save."""
+
+    def work(piece, data, progress):
+        idle = tmp_path / "idle"
+        if piece.seed == 0:
+            idle.write_text(str(os.getpid()))
+            return
+        while not idle.is_file() or not idle.read_text():
+            time.sleep(0.05)
+        time.sleep(0.5)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(int(idle.read_text()), number)
+        time.sleep(1)
+
+    done = []
+    spread(work, some_pieces(recipe, tmp_path, 2), dataset, recipe.data, jobs=2, advance=lambda: done.append(1))
+    assert len(done) == 2
 
 
 def test_a_worker_that_finds_other_data(tmp_path, recipe, dataset):

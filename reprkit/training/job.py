@@ -33,7 +33,7 @@ class Job:
             raise InputError("method 'single' trains one encoder a task: name it with --task")
         if base != "single" and self.task:
             raise InputError(f"method '{self.method}' learns all tasks at once: leave --task out, or use single")
-        check_level(self.recipe, (*self.recipe.methods, self.method))
+        check_level(self.recipe, tuple(dict.fromkeys((*self.recipe.methods, self.method))))
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--seed: {self.seed} should be from 0 to 2^32 - 1")
 

@@ -32,6 +32,7 @@ import numpy as np
 
 from reprkit.training.balancing.active import SolverError
 
+EPSILON = float(np.finfo(np.float64).eps)
 TOLERANCE = 1e-8
 ROUNDING = 1e-4
 
@@ -39,8 +40,8 @@ ROUNDING = 1e-4
 class Minimum(NamedTuple):
     """The solution: weights `v` [k] of the unit gradients, and `x` [k] with e = L'x, the solution of the dual.
 
-    `gap` is the largest violation of <l_k, c + e> >= f(v) a_k, relative to |c| + phi: at most 1e-8, plus rounding where
-    the hull of the gradients all but holds 0.
+    `gap` is the largest violation of <l_k, c + e> >= f(v) a_k, relative to |c| + phi: at most 1e-8, plus rounding of
+    about 1e-7 where the hull of the gradients holds 0.
     """
 
     v: np.ndarray
@@ -82,7 +83,8 @@ def minimise(cosines: np.ndarray, a: np.ndarray, centre: np.ndarray, phi: float,
             gap = -float(excess.min())
             excess[support] = 0  # it is, but for rounding
             entering = int(excess.argmin())
-            if excess[entering] >= -TOLERANCE:
+            rounding = 100 * EPSILON * math.sqrt(v @ v) / (t * scale)
+            if excess[entering] >= -TOLERANCE - rounding:
                 if gap > ROUNDING:
                     break
                 basis = vectors[:, values > ridge]
