@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from reprkit.analysis import style
 from reprkit.analysis.delta import LOWER_IS_BETTER
 from reprkit.analysis.figures.probes import FLOORS, headline
 from reprkit.analysis.results import Results, Run, predictions
 from reprkit.analysis.seeds import OVER_SAMPLES, OVER_SEEDS
-from reprkit.analysis.stats import PairedDifference, paired_difference, t_interval
+from reprkit.analysis.stats import paired_bootstraps, paired_changes, t_interval
 from reprkit.errors import InputError
 from reprkit.files import slug
 
@@ -22,6 +23,9 @@ COLUMNS = [
     "task", "encoder", "baseline", "predictor", "metric", "difference", "low", "high", "n_seeds", "interval", "reading",
 ]  # fmt: skip
 UNCLEAR = "not distinguishable"
+MOST_ENTRIES = 4_000_000
+"""Entries of a table that is bootstrapped in one pass; it bounds the memory."""
+
 ENDS = ("low", "high", "low_other", "high_other")
 
 
@@ -71,6 +75,7 @@ def differences(results: Results, *, baseline: str = "vanilla") -> pd.DataFrame:
     ladder = probes.loc[~probes["probe"].isin(FLOORS), list(heads.columns)]
     rows = pd.concat([frame for frame in (heads, ladder) if len(frame)] or [heads], ignore_index=True)
     by_sample = _SamplePairs(results)
+    paired: dict[int, NDArray[np.int8]] = {}
     made: list[dict[str, Any]] = []
     for encoder, other in pairs(results.encoders, baseline):
         mine, theirs = rows[rows["encoder"] == encoder], rows[rows["encoder"] == other]
@@ -81,13 +86,29 @@ def differences(results: Results, *, baseline: str = "vanilla") -> pd.DataFrame:
             difference, low, high = t_interval(group["change"])
             interval = OVER_SEEDS if len(group) > 1 else ""
             if len(group) == 1 and metric == "accuracy":
-                paired = by_sample(str(encoder), str(other), int(group["seed"].iloc[0]), str(task), str(predictor))
-                if paired is not None:
-                    difference, low, high, interval = paired.difference, paired.low, paired.high, OVER_SAMPLES
-            says = reading(difference, low, high, lower_is_better=str(metric) in LOWER_IS_BETTER)
+                seed = int(group["seed"].iloc[0])
+                found = by_sample(str(encoder), str(other), seed, str(task), str(predictor))
+                if found is not None:
+                    paired[len(made)] = found
             key = (task, encoder, other, predictor, metric)
-            made.append(dict(zip(COLUMNS, (*key, difference, low, high, len(group), interval, says), strict=True)))
+            row = (*key, difference, low, high, len(group), interval, "")
+            made.append(dict(zip(COLUMNS, row, strict=True)))
+    for number, interval_of in _bootstraps(paired):
+        made[number] |= dict(zip(("difference", "low", "high"), interval_of, strict=True), interval=OVER_SAMPLES)
+    for one in made:
+        worse_if_higher = str(one["metric"]) in LOWER_IS_BETTER
+        one["reading"] = reading(one["difference"], one["low"], one["high"], lower_is_better=worse_if_higher)
     return pd.DataFrame(made, columns=COLUMNS)
+
+
+def _bootstraps(columns: Mapping[int, NDArray[np.int8]]) -> Iterator[tuple[int, tuple[float, float, float]]]:
+    """Difference, low and high of each column of per-sample changes, those of one length in few passes."""
+    for size in dict.fromkeys(map(len, columns.values())):
+        numbers = [number for number, column in columns.items() if len(column) == size]
+        step = max(1, MOST_ENTRIES // max(size, 1))
+        for start in range(0, len(numbers), step):
+            some = numbers[start : start + step]
+            yield from zip(some, paired_bootstraps(np.stack([columns[n] for n in some], axis=1)), strict=True)
 
 
 def universality_differences(universality: pd.DataFrame, *, baseline: str = "vanilla") -> pd.DataFrame:
@@ -124,14 +145,14 @@ def _apart(*ends: float) -> str:
 
 
 class _SamplePairs:
-    """Bootstrap intervals over paired samples, from the prediction files and logits that the runs kept."""
+    """Paired samples, from the prediction files and logits that the runs kept."""
 
     def __init__(self, results: Results) -> None:
         self.runs = results.runs
         self.tables: dict[tuple[Run, str], Mapping[str, pd.DataFrame]] = {}
 
-    def __call__(self, encoder: str, other: str, seed: int, task: str, predictor: str) -> PairedDifference | None:
-        """Accuracy difference with its interval, or None if predictions are missing or do not match."""
+    def __call__(self, encoder: str, other: str, seed: int, task: str, predictor: str) -> NDArray[np.int8] | None:
+        """Changes of being right, sample by sample, or None if predictions are missing or do not match."""
         read: Callable[[Run], Mapping[str, pd.DataFrame]] = predictions
         if predictor == OWN_HEAD:
             read = head_predictions
@@ -139,7 +160,7 @@ class _SamplePairs:
         if first is None or second is None or predictor not in first or predictor not in second:
             return None
         try:
-            return paired_difference(first, second, probe=predictor)
+            return paired_changes(first, second, probe=predictor)
         except InputError:
             return None
 

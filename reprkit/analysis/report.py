@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reprkit.analysis import style
+from reprkit.analysis.cautions import warning_sentences
 from reprkit.analysis.differences import differences, universality_differences
 from reprkit.analysis.figures.write import draw_all
 from reprkit.analysis.report_tables import all_tables
 from reprkit.analysis.results import Results, load_results
-from reprkit.analysis.summary import summary_sentences, warning_sentences
+from reprkit.analysis.summary import summary_sentences
 from reprkit.files import write_text
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ CAPTIONS = {
     "probes": "Compare the paper's Figure 3a. An encoder that lets every simple predictor do well is a universal one.",
     "differences": "Paired differences of test accuracy, in points: an encoder minus the one it is compared with, over"
     " the same test samples. Cells that are not bold may be noise.",
-    "universality": "Above: how much of the usable information a fresh, untrained head already has. Below: scale,"
-    " dimension and held-out loss. Shrinking or collapsing z raises U without making z more useful, so a higher U"
-    " counts only where RMS and effective rank stay and L* does not rise.",
+    "universality": "U_rel, U_rel_τ and U: how much of the usable information a fresh, untrained head already has. RMS,"
+    " effective rank and L*: scale, dimension and held-out loss. Shrinking or collapsing z raises U without making z"
+    " more useful, so a higher U counts only where RMS and effective rank stay and L* does not rise.",
     "tsne": "Compare the paper's Figure 3b. The same test samples for every encoder, started from principal components"
     " and turned onto one another. A map shows neighbourhoods, not distances; what it keeps stands under it.",
     "curves": "Loss and validation score of every task by epoch.",

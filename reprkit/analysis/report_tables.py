@@ -111,12 +111,18 @@ def gains_table(results: Results) -> list[Table]:
         return []
     heads, cells, text = dgr_table(gains)
     rows = []
-    for texts, record in zip(cells, own.to_dict("records"), strict=True):
-        row = [Entry(text) for text in texts]
-        row[1], row[2] = Entry(texts[1], sort=record["alone"]), Entry(texts[2], sort=record["delta"])
-        row[3] = Entry(texts[3], mark=MARKS.get(record["reading"], ""), sort=record["difference"],
-                       meaning=record["reading"])  # fmt: skip
-        rows.append(row)
+    heads.remove("95% interval")
+    for (method, alone, with_dgr, change, _, seeds, says), record in zip(cells, own.to_dict("records"), strict=True):
+        bounds = _between(record["difference_low"], record["difference_high"], 2, signs=True)
+        mark = MARKS.get(record["reading"], "")
+        rows.append(
+            [
+                Entry(method), Entry(alone, sort=record["alone"]), Entry(with_dgr, sort=record["delta"]),
+                Entry(change, bounds, mark, record["difference"], record["reading"]),
+                Entry(seeds, sort=record["common_seeds"]), Entry(says),
+            ]
+        )  # fmt: skip
+    text = f"In brackets: Student's 95% interval over seeds. {text}"
     return [_table("gains", "What DGR adds to each method", heads, rows, text)]
 
 

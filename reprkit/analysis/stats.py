@@ -65,6 +65,24 @@ def paired_bootstrap(
     )
 
 
+def paired_bootstraps(
+    changes: ArrayLike, *, resamples: int = 2000, level: float = 0.95, seed: int = 0
+) -> list[tuple[float, float, float]]:
+    """`paired_bootstrap` of every column of `changes` [n, m], the differences of m pairs on the same n samples.
+
+    The resamples are drawn once for all columns, and are those that each column alone would have.
+
+    Returns:
+        For each column: difference, low, high.
+    """
+    table = np.asarray(changes, np.float64)
+    means = bootstrap_sums(table, resamples, seed=seed) / len(table)
+    return [
+        (float(column.mean()), *percentile_interval(drawn, level=level))
+        for column, drawn in zip(table.T, means.T, strict=True)
+    ]
+
+
 def percentile_interval(statistics: ArrayLike, *, level: float = 0.95) -> tuple[float, float]:
     """Central interval of resampled statistics that holds `level` of them; NaN entries are left out."""
     finite = np.asarray(statistics, np.float64)
@@ -222,14 +240,7 @@ def paired_difference(
     """
     if metric not in ("accuracy", "mae"):
         raise InputError(f"paired comparison: metric '{metric}' has no per-sample value; choose accuracy or mae")
-    first, second = _by_id(a, probe, "first"), _by_id(b, probe, "second")
-    if not first.index.equals(second.index):
-        apart = len(first.index.symmetric_difference(second.index))
-        raise InputError(
-            f"paired comparison: {apart} ids are in one table only; compare encoders on one test split of one dataset"
-        )
-    if not np.array_equal(first["target"].to_numpy(), second["target"].to_numpy()):
-        raise InputError("paired comparison: the same ids have different targets; compare the same task of one dataset")
+    first, second = _matched(a, b, probe)
     target = first["target"].to_numpy()
     if metric == "mae":
         error = [np.abs(table[probe].to_numpy(np.float64) - target) for table in (first, second)]
@@ -241,6 +252,32 @@ def paired_difference(
     discordant = float((right[0] != right[1]).mean())
     detectable = smallest_detectable_difference(len(target), discordant)
     return PairedDifference(metric, difference, low, high, mcnemar(*right), discordant, detectable, len(target))
+
+
+def paired_changes(a: pd.DataFrame, b: pd.DataFrame, *, probe: str) -> NDArray[np.int8]:
+    """Right on the second minus right on the first of two prediction tables, sample by sample [n]: -1, 0 or 1.
+
+    Samples are in the order of their ids, so that the columns of several pairs can be stacked.
+
+    Raises:
+        InputError: the tables hold different ids or targets, an id twice, or no such probe.
+    """
+    first, second = _matched(a, b, probe)
+    right = [(table[probe].to_numpy() == table["target"].to_numpy()).astype(np.int8) for table in (first, second)]
+    return np.asarray(right[1] - right[0])
+
+
+def _matched(a: pd.DataFrame, b: pd.DataFrame, probe: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both tables by id, checked to be of the same samples."""
+    first, second = _by_id(a, probe, "first"), _by_id(b, probe, "second")
+    if not first.index.equals(second.index):
+        apart = len(first.index.symmetric_difference(second.index))
+        raise InputError(
+            f"paired comparison: {apart} ids are in one table only; compare encoders on one test split of one dataset"
+        )
+    if not np.array_equal(first["target"].to_numpy(), second["target"].to_numpy()):
+        raise InputError("paired comparison: the same ids have different targets; compare the same task of one dataset")
+    return first, second
 
 
 def _by_id(table: pd.DataFrame, probe: str, which: str) -> pd.DataFrame:

@@ -52,7 +52,7 @@ MOST_PICTURED = 12
 
 _HUES = {
     "single": GREY, "vanilla": "#0072B2", "dwa": "#56B4E9", "uncertainty": "#882255", "auto_lambda": "#CC79A7",
-    "pcgrad": "#999933", "cagrad": "#009E73", "imtl": "#332288", "nash_mtl": "#E69F00", "imtl_l": "#AA4499",
+    "pcgrad": "#999933", "cagrad": "#009E73", "imtl": "#E69F00", "nash_mtl": "#332288", "imtl_l": "#AA4499",
     "gradnorm": "#44AA99", "mgda": "#661100", "graddrop": "#5B6B8C",
 }  # fmt: skip
 _OTHER_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", *MORE_COLOURS)

@@ -9,20 +9,24 @@ import numpy as np
 import pandas as pd
 
 from reprkit.analysis import style
-from reprkit.analysis.differences import OWN_HEAD, UNCLEAR, pairs
+from reprkit.analysis.cautions import LEVEL, MEASURED, collapse_sentences, seed_counts
+from reprkit.analysis.differences import OWN_HEAD, UNCLEAR, closest, pairs
+from reprkit.analysis.gains import addition_gains, gain_sentence, seed_gains
 from reprkit.analysis.results import Results
 from reprkit.analysis.seeds import OVER_SEEDS, over_seeds
 from reprkit.analysis.tables import head_scores
-from reprkit.analysis.typeset import MINUS, signed
-from reprkit.analysis.verdict import collapse_check
+from reprkit.analysis.typeset import signed
+from reprkit.analysis.wording import about, capitals, change_text, listed, plural, score_text, span
 from reprkit.tasks import Task
 
 MOST_NAMED = 4
 """So many encoders are compared by name in one sentence; of more, only those that differ."""
 
-LEVEL = 0.05
-MEASURED = frozenset({"n", "head", "gap", "U_rel", "U_rel_high", "L_star", "H_y", "rms", "effective_rank", "grad_norm"})
-"""Columns that the check for collapse reads."""
+MOST_TOLD = 4
+"""So many pairs of encoders have a sentence each; more are counted together."""
+
+MOST_LISTED = 8
+"""So many encoders are described one by one; of more, the ends."""
 
 
 def summary_sentences(
@@ -39,71 +43,44 @@ def summary_sentences(
     """
     sentences = [_compared(results), *_protocol(results)]
     sentences += [_best(results, changes, task) for task in results.tasks if _has_score(results, task)]
-    sentences += [_dgr(changes, *pair) for pair in pairs(results.encoders) if pair[0].endswith("+dgr")]
+    added = [pair for pair in closest(pairs(results.encoders)) if pair[0].endswith("+dgr")]
+    if len(added) <= MOST_TOLD:
+        sentences += [_dgr(changes, *pair) for pair in added]
+    else:
+        sentences += _additions(results, changes)
     if universality_changes is not None:
         sentences += _universality(results, universality_changes)
     return [sentence for sentence in sentences if sentence]
 
 
-def warning_sentences(results: Results, changes: pd.DataFrame) -> list[str]:
-    """What limits these results: few seeds, missing parts, failed measurements, unlike protocols."""
-    seeds = _seed_counts(results)
-    found = []
-    if seeds and max(seeds) == 1:
-        found.append(
-            "One training seed: intervals cover the choice of test samples only. Another training run may well differ"
-            " by more; run at least three seeds before concluding anything about a method."
-        )
-    elif seeds and min(seeds) == 2:
-        found.append(
-            "Two training seeds cannot establish much: with one degree of freedom an interval is 12.7 standard errors"
-            " wide to each side. Run more seeds."
-        )
-    elif seeds and min(seeds) < max(seeds):
-        found.append(
-            f"Encoders have {min(seeds)} to {max(seeds)} training seeds; those with fewer are known less well."
-        )
-    if len(results.encoders) > 1 and not len(changes):
-        found.append("There is no vanilla encoder among the results, so no paired differences are given.")
-    judged = changes[changes["reading"] != ""]
-    chance = len(judged) * LEVEL
-    if len(judged) >= 5:
-        found.append(
-            f"{len(judged)} differences are judged one by one, each at 95%: about {_count(chance)} of them would look"
-            " different by chance alone, even if no encoder differed."
-        )
-    found += [f"{sentence}." for sentence in _collapse(results.universality)]
-    found += _statuses(results.universality, "Universality")
-    found += _statuses(results.probes, "Probes")
-    for frame, name in ((results.probes, "Probes"), (results.universality, "Universality")):
-        keys = [k for k in ("probe", "head") if k in frame]
-        if "protocol_id" in frame and len(frame) and (frame.groupby(keys)["protocol_id"].nunique() > 1).any():
-            found.append(f"{name} were measured under different protocols: their rows must not be compared.")
-    missing = [
-        name
-        for name, frame in (
-            ("own-head test scores", results.scores), ("probes", results.probes),
-            ("universality", results.universality), ("t-SNE maps", results.tsne),
-        )
-        if not len(frame)
-    ]  # fmt: skip
-    if missing:
-        found.append(f"Not among these results: {_listed(missing)}.")
-    return found
-
-
 def _compared(results: Results) -> str:
-    encoders, seeds = results.encoders, _seed_counts(results)
-    count = f"{min(seeds)} to {max(seeds)} seeds" if min(seeds) != max(seeds) else _plural(min(seeds), "training seed")
+    encoders, seeds = results.encoders, seed_counts(results)
+    names = [style.display(name) for name in encoders] if len(encoders) <= MOST_LISTED else _families(encoders)
+    count = f"{min(seeds)} to {max(seeds)} seeds" if min(seeds) != max(seeds) else plural(min(seeds), "training seed")
     data = (results.recipe.get("data") or {}).get("name")
     where = f" on {data}" if data else ""
-    tasks = _listed([f"{task.name} ({_size(task)})" for task in results.tasks.values()])
+    tasks = listed([f"{task.name} ({_size(task)})" for task in results.tasks.values()])
     verb = "was measured" if len(encoders) == 1 else "were compared"
     each = " each" if len(encoders) > 1 else ""
     return (
-        f"{_plural(len(encoders), 'encoder').capitalize()} {verb}{where}: {_listed(encoders)}, with {count}{each}."
+        f"{plural(len(encoders), 'encoder').capitalize()} {verb}{where}: {listed(names)}, with {count}{each}."
         f" {'Task' if len(results.tasks) == 1 else 'Tasks'}: {tasks}."
     )
+
+
+def _families(encoders: Sequence[str]) -> list[str]:
+    """Methods that have the same additions, named together: `A and B alone and with DGR or SAM`."""
+    added: dict[str, list[str]] = {}
+    for encoder in encoders:
+        base, additions = style.split_label(encoder)
+        added.setdefault(base, []).append(" and ".join(style.ADDITION_NAMES[name] for name in additions))
+    told = []
+    for kinds in dict.fromkeys(map(tuple, added.values())):
+        names = listed([style.display(base) for base in added if tuple(added[base]) == kinds])
+        with_them = " or ".join(kind for kind in kinds if kind)
+        alone = " alone and" if "" in kinds else ""
+        told.append(f"{names}{alone} with {with_them}" if with_them else names)
+    return ["; ".join(told)]
 
 
 def _protocol(results: Results) -> Iterable[str]:
@@ -111,14 +88,14 @@ def _protocol(results: Results) -> Iterable[str]:
     if len(epochs) == 1:
         which = {"best": "the epoch with the best validation score", "last": "the last epoch"}.get(epochs[0], epochs[0])
         n = results.scores["n"].dropna()
-        size = f" of {_range(n)} samples" if len(n) else ""
+        size = f" of {span(n)} samples" if len(n) else ""
         yield f"Every encoder is the one of {which}; its own heads were scored on the test split{size}."
     if len(results.probes) and "n_train" in results.probes:
         trained = results.probes.loc[results.probes["probe"] != "prior", "n_train"].dropna()
-        size = f"{_range(trained)} training samples" if len(trained) else "training samples"
+        size = f"{span(trained)} training samples" if len(trained) else "training samples"
         yield (
             f"Encoders were frozen; probes were fitted on {size}, their settings chosen on validation samples, and"
-            f" scored once on {_range(results.probes['n_test'].dropna())} test samples."
+            f" scored once on {span(results.probes['n_test'].dropna())} test samples."
         )
 
 
@@ -130,31 +107,37 @@ def _best(results: Results, changes: pd.DataFrame, task: str) -> str:
     )
     metric = str(own["metric"].iloc[0])
     first = own.iloc[0]
-    interval = f" (95% interval {_value(first['low'], metric)} to {_value(first['high'], metric)})"
+    interval = f" (95% interval {score_text(first['low'], metric)} to {score_text(first['high'], metric)})"
     known = np.isfinite([first["low"], first["high"]]).all()
     name = "accuracy" if metric == "accuracy" else "R²"
-    sentence = f"{task}: highest {name} of the own heads is {_value(first['value'], metric)}{interval if known else ''}"
-    sentence += f", by {first['encoder']}."
+    sentence = (
+        f"{task}: highest {name} of the own heads is {score_text(first['value'], metric)}{interval if known else ''}"
+    )
+    sentence += f", by {style.display(str(first['encoder']))}."
     others = changes[(changes["task"] == task) & (changes["predictor"] == OWN_HEAD)]
     if not len(others):
         return sentence
+    if others["baseline"].nunique() > MOST_TOLD:  # what additions do to their own methods is counted elsewhere
+        others = others[others["baseline"] == others["baseline"].iloc[0]]
+        if others["reading"].isin(["better", "worse"]).sum() > MOST_LISTED:
+            return f"{sentence} Against {style.display(others['baseline'].iloc[0])}: {_counted(others)}."
     parts = []
     for baseline, group in others.groupby("baseline", sort=False):
         named = group if len(group) <= MOST_NAMED else group[group["reading"].isin(["better", "worse"])]
         told = [_change(row, metric) for row in named.to_dict("records")]
         if len(named) < len(group):
             told.append(f"{len(group) - len(named)} others are not distinguishable or have no interval")
-        parts.append(f"Against {baseline}: {'; '.join(told)}.")
+        parts.append(f"Against {style.display(str(baseline))}: {'; '.join(told)}.")
     return " ".join([sentence, *parts])
 
 
 def _change(row: dict[Any, Any], metric: str) -> str:
     low, high = row["low"], row["high"]
-    number = f"{row['encoder']} {_points(row['difference'], metric)}"
+    number = f"{style.display(row['encoder'])} {change_text(row['difference'], metric)}"
     if not np.isfinite([low, high]).all():
         return f"{number} (no interval, so not judged)"
     says = f"{UNCLEAR} here" if row["reading"] == UNCLEAR else row["reading"]
-    return f"{number} ({_points(low, metric, unit=False)} to {_points(high, metric, unit=False)}), {says}"
+    return f"{number} ({change_text(low, metric, unit=False)} to {change_text(high, metric, unit=False)}), {says}"
 
 
 def _dgr(changes: pd.DataFrame, encoder: str, baseline: str) -> str:
@@ -191,14 +174,50 @@ def _dgr(changes: pd.DataFrame, encoder: str, baseline: str) -> str:
         verdict = "it trades: better in some comparisons, worse in others"
     else:
         verdict = "not distinguishable here in any comparison"
+    names = f"{style.display(encoder)} against {style.display(baseline)}"
+    return f"Did DGR help ({names})? {'. '.join(capitals([verdict, *parts]))}."
+
+
+def _additions(results: Results, changes: pd.DataFrame) -> Iterable[str]:
+    """What each addition does to the methods that were also trained without it, counted over all of them."""
+    gains = addition_gains(seed_gains(results))
+    for addition, name in style.ADDITION_NAMES.items():
+        made = [encoder for encoder in results.encoders if style.split_label(encoder)[1] == (addition,)]
+        bases = {encoder: style.split_label(encoder)[0] for encoder in made}
+        own = changes[changes["encoder"].map(bases).eq(changes["baseline"])]
+        if not len(own):
+            continue
+        parts = [
+            f"{label}: {_counted(group)}"
+            for label, group in (
+                ("own heads", own[own["predictor"] == OWN_HEAD]),
+                ("probes", own[own["predictor"] != OWN_HEAD]),
+            )
+            if len(group)
+        ]
+        who = f"{plural(own['encoder'].nunique(), 'method')} with it against the same without"
+        yield f"Did {name} help ({who})? {'. '.join(capitals(parts))}. {gain_sentence(gains, addition)}".strip()
+
+
+def _counted(changes: pd.DataFrame) -> str:
+    """How many comparisons read better, worse and neither, beside what chance would show."""
+    judged = changes[changes["reading"] != ""]
+    if not len(judged):
+        return "no intervals, so not judged"
+    better, worse, unclear = (int((judged["reading"] == what).sum()) for what in ("better", "worse", UNCLEAR))
     return (
-        f"Did DGR help ({encoder} against {baseline})? {verdict[:1].upper() + verdict[1:]}. {'. '.join(_upper(parts))}."
+        f"better in {better}, worse in {worse}, {UNCLEAR} in {unclear} of {len(judged)} comparisons (by chance about"
+        f" {about(LEVEL * len(judged))} would differ)"
     )
 
 
 def _universality(results: Results, changes: pd.DataFrame) -> Iterable[str]:
     frame = results.universality
-    for encoder, baseline in pairs(results.encoders):
+    compared = pairs(results.encoders)
+    if len(compared) > MOST_TOLD:
+        yield from _universality_counted(changes, compared)
+        compared = []
+    for encoder, baseline in compared:
         own = changes[
             (changes["encoder"] == encoder) & (changes["baseline"] == baseline) & (changes["metric"] == "U_rel_tau")
         ]
@@ -213,9 +232,37 @@ def _universality(results: Results, changes: pd.DataFrame) -> Iterable[str]:
                 text += f" (intervals of the two {'do not overlap' if row['reading'] == 'apart' else 'overlap'})"
             parts.append(text)
         head = own["predictor"].iloc[0]
-        told = "; ".join(parts)
-        yield f"Universality, free of scale (U_rel_tau, fresh {head} heads), {encoder} minus {baseline}: {told}."
+        names, told = f"{style.display(encoder)} minus {style.display(baseline)}", "; ".join(parts)
+        yield f"Universality, free of scale (U_rel_tau, fresh {head} heads), {names}: {told}."
     yield from scale_sentences(frame)
+
+
+def _universality_counted(changes: pd.DataFrame, compared: Sequence[tuple[str, str]]) -> Iterable[str]:
+    """On how many tasks each kind of change moved U_rel_tau, where there are too many pairs to tell one by one."""
+    own = changes[changes["metric"] == "U_rel_tau"]
+    if not len(own):
+        return
+    own = own[own["predictor"] == own["predictor"].iloc[0]]
+    kept = set(closest(compared))
+    own = own[[pair in kept for pair in zip(own["encoder"], own["baseline"], strict=True)]]
+    if not own["reading"].isin(["higher", "lower", UNCLEAR]).any():
+        yield "Universality: one common seed gives no interval of a difference, so it compares no encoders here."
+        return
+    kinds = own["encoder"].map(lambda name: "+".join(style.split_label(name)[1]))
+    parts = []
+    for kind in dict.fromkeys(kinds):
+        group = own[kinds == kind]
+        names = "".join(f" + {style.ADDITION_NAMES[part]}" for part in kind.split("+") if part).strip()
+        judged = group[group["reading"].isin(["higher", "lower", UNCLEAR])]
+        counts = [int((judged["reading"] == what).sum()) for what in ("higher", "lower")]
+        told = f"higher in {counts[0]}, lower in {counts[1]} of {len(judged)}" if len(judged) else "no interval"
+        base = style.display(str(group["baseline"].iloc[0]))
+        what = f"{names} against the method alone" if names else f"methods alone against {base}"
+        parts.append(f"{what}: {told}")
+    yield (
+        "Universality, free of scale (U_rel_tau), counted over methods and tasks where the 95% interval of the"
+        f" difference excludes 0: {'; '.join(parts)}."
+    )
 
 
 def scale_sentences(universality: pd.DataFrame) -> Iterable[str]:
@@ -226,8 +273,14 @@ def scale_sentences(universality: pd.DataFrame) -> Iterable[str]:
     rms = over_seeds(table, by=["encoder", "task"], value="rms").groupby("encoder")["value"].mean()
     rank = over_seeds(table, by=["encoder", "task"], value="effective_rank").groupby("encoder")["value"].mean()
     order = style.encoder_order(rms.index)
-    suspicious = _collapse(universality)
-    told = [f"{name} RMS {rms[name]:.3g}, effective rank {rank[name]:.3g}" for name in order]
+    suspicious = collapse_sentences(universality)
+    told = [f"{style.display(name)} RMS {rms[name]:.3g}, effective rank {rank[name]:.3g}" for name in order]
+    if len(order) > MOST_LISTED:
+        told = [
+            f"{what} from {values.min():.3g} ({style.display(str(values.idxmin()))}) to {values.max():.3g}"
+            f" ({style.display(str(values.idxmax()))})"
+            for what, values in (("RMS", rms), ("effective rank", rank))
+        ]
     text = f"Scale and dimension of z, which U must be read with: {'; '.join(told)}."
     if suspicious:
         text += " Shrinkage of z explains an improvement that U shows: see what to read with care."
@@ -236,80 +289,11 @@ def scale_sentences(universality: pd.DataFrame) -> Iterable[str]:
     yield text
 
 
-def _collapse(universality: pd.DataFrame) -> list[str]:
-    """Sentences of `collapse_check`; none if the table lacks what it reads."""
-    return collapse_check(universality) if len(universality) and set(universality) >= MEASURED else []
-
-
-def _statuses(frame: pd.DataFrame, name: str) -> list[str]:
-    if "status" not in frame:
-        return []
-    odd = frame[~frame["status"].fillna("ok").astype(str).str.match(r"ok$")]
-    where = ["encoder", "task"]
-    keys = [k for k in ("probe", "head") if k in odd]
-    told = []
-    for status, group in odd.groupby("status", sort=False):
-        places = group[[*where, *keys]].drop_duplicates().astype(str).agg(" / ".join, axis=1).tolist()
-        shown = _listed(places[:6]) + (f" and {len(places) - 6} more" if len(places) > 6 else "")
-        meaning = MEANINGS.get(str(status))
-        told.append(f"{name}, {status}{f' ({meaning})' if meaning else ''}: {shown}.")
-    return told
-
-
-MEANINGS = {
-    "no_headroom": "the best predictor is not told apart from guessing: U_rel does not exist, a high U means nothing",
-    "unresolved": "the gap is not told apart from 0, so U does not exist",
-    "optimiser_failed": "the best predictor was not found, so U and U_rel are withheld",
-}
-
-
 def _has_score(results: Results, task: str) -> bool:
     return bool((results.scores.loc[results.scores["task"] == task, "value"].notna()).any())
-
-
-def _seed_counts(results: Results) -> list[int]:
-    frames = [
-        f[["encoder", "seed"]] for f in (results.scores, results.probes, results.universality, results.tsne) if len(f)
-    ]
-    frames = frames or [results.curves[["encoder", "seed"]]]
-    counts = pd.concat(frames).drop_duplicates().groupby("encoder")["seed"].nunique()
-    return [int(count) for count in counts]
 
 
 def _size(task: Task) -> str:
     if task.kind == "regression":
         return f"regression{f', in {task.unit}' if task.unit else ''}"
     return f"{task.num_outputs} {'ordered ' if task.kind == 'ordinal' else ''}classes"
-
-
-def _value(value: float, metric: str) -> str:
-    return f"{100 * value:.1f}%" if metric == "accuracy" else f"{value:.3f}".replace("-", MINUS)
-
-
-def _points(value: float, metric: str, *, unit: bool = True) -> str:
-    if metric != "accuracy":
-        return signed(value, 3)
-    return signed(100 * value, 1) + (" points" if unit else "")
-
-
-def _range(values: pd.Series) -> str:
-    low, high = int(values.min()), int(values.max())
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def _count(value: float) -> str:
-    return "one" if round(value) == 1 else f"{value:.1f}" if value < 1 else str(round(value))
-
-
-def _plural(count: int, noun: str) -> str:
-    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-    return f"{words[count] if count < len(words) else count} {noun}{'' if count == 1 else 's'}"
-
-
-def _upper(texts: Sequence[str]) -> list[str]:
-    return [text[:1].upper() + text[1:] for text in texts]
-
-
-def _listed(parts: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return ", ".join(parts[:-1]) + " and " + parts[-1] if len(parts) > 1 else "".join(parts)

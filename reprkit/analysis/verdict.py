@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from reprkit.analysis import style
+
 IMPROVED = 1.05
 """Factor from which a rise of U, or a fall of the gradient norm, counts."""
 
@@ -29,7 +31,7 @@ def collapse_check(frame: pd.DataFrame, baseline: str | None = None) -> list[str
         baseline: its encoder; by default `vanilla` if it is there, else the first one.
 
     Returns:
-        One sentence for each encoder, head and cause, such as "vanilla+dgr: U rose on left, right but RMS fell 3.1x
+        One sentence for each encoder, head and cause, such as "Vanilla + DGR: U rose on left, right but RMS fell 3.1x
         and effective rank fell from 41 to 12: improvement explained by shrinkage". Empty if nothing is suspicious.
     """
     measured = frame[frame["n"].notna() & frame["gap"].notna()]
@@ -93,7 +95,7 @@ def _shrinkage(before: pd.Series, after: pd.Series) -> str:
 
 
 def _sentence(encoder: str, head: str, what: str, why: str, tasks: list[str]) -> str:
-    who = f"{encoder} ({head} heads)" if head else encoder
+    who = f"{style.display(encoder)} ({head} heads)" if head else style.display(encoder)
     where = ", ".join(tasks)
     if not what:
         return f"{who}: {why} on {where}: the representation has collapsed for it"

@@ -6,14 +6,9 @@ import importlib
 from typing import Any
 
 __all__ = [
-    "additions_figure",
-    "changes_figure",
-    "curves_figure",
-    "probe_figure",
-    "tsne_figure",
-    "universality_figure",
+    "additions_figure", "changes_figure", "curves_figure", "probe_figure", "tsne_figure", "universality_figure",
     "write_figures",
-]
+]  # fmt: skip
 
 _HOMES = {
     "additions_figure": "reprkit.analysis.figures.additions",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -74,7 +74,7 @@ def additions_figure(gains: pd.DataFrame, bases: Sequence[str] = ()) -> Figure:
         for row in table.to_dict("records"):
             addition, place = row["addition"], bases.index(row["method"])
             x = place + (order[addition] - (len(order) - 1) / 2) * step
-            look = {"color": COLOURS.get(addition, "#000000"), "marker": _marker(addition)}
+            look: dict[str, Any] = {"color": COLOURS.get(addition, "#000000"), "marker": _marker(addition)}
             ends = np.nan_to_num(np.array([[row["delta"] - row["low"]], [row["high"] - row["delta"]]]), nan=0.0)
             axes.errorbar(
                 [x], [row["delta"]], yerr=ends, linestyle="none", markersize=5.5, elinewidth=1.3,

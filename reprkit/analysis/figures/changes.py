@@ -9,6 +9,7 @@ import pandas as pd
 
 from reprkit.analysis import style
 from reprkit.analysis.differences import closest
+from reprkit.analysis.figures import marks
 from reprkit.analysis.figures.probes import PROBE_NAMES
 from reprkit.analysis.typeset import MINUS
 
@@ -71,13 +72,14 @@ def _rows(shown: pd.DataFrame, pairs: list[tuple[str, str]]) -> Figure:
             axes, shown[shown["task"] == task], "pair", limit=limit, bar=axes is panels[-1], size=6, rows=order.values()
         )
         axes.set_title(task)
-        axes.tick_params(labelsize=7)
+        axes.tick_params(labelsize=7, length=0)
         if axes is not panels[0]:
             axes.set_yticks([])
-    figure.supxlabel(
+    marks.note(
+        figure,
         f"{BOLD}. Each encoder against its own method without the addition, else against Vanilla.\n"
-        f"Colours end at {limit:.1f} points. All pairs are in the CSV file.", fontsize=7.5, color=style.GREY,
-    )  # fmt: skip
+        f"Colours end at {limit:.1f} points. All pairs are in the CSV file.",
+    )
     return figure
 
 

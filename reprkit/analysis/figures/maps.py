@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 KEY_COLUMNS = ("encoder", "seed", "task", "id", "x", "y")
 MAX_TICKS = 10
-PANEL, SMALL_PANEL = 2.55, 1.85
-"""Height of a row in inches, and with more than `MOST_LARGE` encoders."""
-MOST_LARGE = 4
+PANEL, SMALL_PANEL = 2.55, 2.0
+"""Height of a row in inches, and with more than `MOST_LARGE` encoders, which stand in two blocks."""
+MOST_LARGE, MOST_TASKS = 4, 4
 
 
 def tsne_figure(
@@ -35,6 +35,8 @@ def tsne_figure(
     aligned: bool = True,
 ) -> Figure:
     """Rows are encoders, columns tasks; every panel shows the same samples, coloured by the task's targets.
+
+    More than four encoders stand in two blocks beside each other.
 
     Ordinal tasks have a discrete colour bar in class order, classes a legend with a colour and a marker each, missing
     targets are grey. Under a panel stands what its map keeps: NH@10 (neighbourhood hit, with chance in brackets),
@@ -63,25 +65,31 @@ def tsne_figure(
     encoders = style.pictured(known)
     reference = _reference(shown, encoders) if aligned else None
     with style.context():
-        panel = PANEL if len(encoders) <= MOST_LARGE else SMALL_PANEL
+        small = len(encoders) > MOST_LARGE
+        panel = SMALL_PANEL if small else PANEL
+        blocks = 2 if small and len(names) <= MOST_TASKS else 1
+        rows, columns = -(-len(encoders) // blocks), blocks * len(names)
         legend = 0.12 + 0.16 * max(map(_legend_rows, records.values()))
-        figure = style.new_figure(max((panel - 0.2) * len(names) + 0.5, 4.4), panel * len(encoders) + legend + 0.5)
-        ratios = [panel] * len(encoders) + [legend]
-        layout = figure.subplots(len(encoders) + 1, len(names), squeeze=False, height_ratios=ratios)
-        for column, name in enumerate(names):
-            for row, encoder in enumerate(encoders):
-                axes = layout[row, column]
+        spare = 0.5 + 0.18 * rows * small
+        figure = style.new_figure(max((panel - 0.2) * columns + 0.5, 4.4), panel * rows + legend + spare)
+        layout = figure.subplots(rows + 1, columns, squeeze=False, height_ratios=[panel] * rows + [legend])
+        for number in range(blocks * rows):
+            block, row = divmod(number, rows)
+            for name, axes in zip(names, layout[row, block * len(names) :], strict=False):
+                if number >= len(encoders):
+                    axes.remove()
+                    continue
+                encoder = encoders[number]
                 own = shown[(shown["encoder"] == encoder) & shown["task"].isin(["", name])]
                 _panel(axes, own, records[name], reference)
-                axes.set_xlabel(
-                    _caption(quality, encoder, seed, own["task"].iloc[0] if len(own) else "", name),
-                    fontsize=7 if panel == PANEL else 5.8,
-                )
-                if column == 0:
+                told = _caption(quality, encoder, seed, own["task"].iloc[0] if len(own) else "", name)
+                axes.set_xlabel(told.replace(" · ", "\n", 1) if small else told, fontsize=6.5 if small else 7)
+                if name == names[0]:
                     axes.set_ylabel(style.display(encoder), fontsize=9.5, fontweight="bold")
                 if row == 0:
                     axes.set_title(name)
-            _key(layout[-1, column], records[name], shown[name])
+        for name, axes in zip(names * blocks, layout[-1], strict=True):
+            _key(axes, records[name], shown[name])
         counts = shown.groupby(["encoder", "task"]).size()
         marks.note(
             figure,

@@ -259,8 +259,8 @@ def encoder_legend(figure: Figure, axes: Sequence[Axes]) -> None:
 
 
 def note(figure: Figure, text: str) -> None:
-    """A small line of explanation under all panels."""
-    figure.supxlabel(text, fontsize=7.5, color=style.GREY)
+    """A small line of explanation under all panels, broken where the figure is too narrow for it."""
+    figure.supxlabel(text, fontsize=7.5, color=style.GREY, wrap=True)
 
 
 def interval_note(summary: pd.DataFrame, *, one_seed: str = "95% bootstrap over test samples") -> str:

@@ -1,0 +1,48 @@
+"""Numbers and lists as sentences say them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from reprkit.analysis.typeset import MINUS, signed
+
+
+def score_text(value: float, metric: str) -> str:
+    """A score: an accuracy in percent."""
+    return f"{100 * value:.1f}%" if metric == "accuracy" else f"{value:.3f}".replace("-", MINUS)
+
+
+def change_text(value: float, metric: str, *, unit: bool = True) -> str:
+    """A difference of scores, of accuracies in points."""
+    if metric != "accuracy":
+        return signed(value, 3)
+    return signed(100 * value, 1) + (" points" if unit else "")
+
+
+def span(values: pd.Series) -> str:
+    """The least and the most of whole numbers."""
+    low, high = int(values.min()), int(values.max())
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def about(value: float) -> str:
+    """About how many."""
+    return "one" if round(value) == 1 else f"{value:.1f}" if value < 1 else str(round(value))
+
+
+def plural(count: int, noun: str) -> str:
+    """A number, in words if it is small, and what is counted."""
+    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    return f"{words[count] if count < len(words) else count} {noun}{'' if count == 1 else 's'}"
+
+
+def capitals(texts: Sequence[str]) -> list[str]:
+    """Texts that begin with a capital."""
+    return [text[:1].upper() + text[1:] for text in texts]
+
+
+def listed(parts: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return ", ".join(parts[:-1]) + " and " + parts[-1] if len(parts) > 1 else "".join(parts)
