@@ -58,6 +58,9 @@ def exit_code(command: Callable[[], None]) -> int:
 
 def _say(message: object, code: int) -> int:
     text = " ".join(str(message).split())
-    if is_first_process():
-        print(text if code == 130 else f"error: {text}", file=sys.stderr)
+    if code != 130:
+        text = f"error: {text}" if is_first_process() else f"process {os.environ['RANK']}: error: {text}"
+    elif not is_first_process():
+        return code
+    print(text, file=sys.stderr)
     return code

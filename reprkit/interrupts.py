@@ -22,7 +22,8 @@ class StopFlag:
 def stop_flag() -> Iterator[StopFlag]:
     """Turn SIGINT and SIGTERM into a flag for the body; a second SIGINT, more than a second later, stops at once.
 
-    (One Ctrl-C can arrive twice: from the terminal, and passed on by torchrun.) Outside the main thread signals are left alone.
+    (One Ctrl-C can arrive twice: from the terminal, and passed on by torchrun.) Outside the main thread signals are
+    left alone.
     """
     flag = StopFlag()
     if threading.current_thread() is not threading.main_thread():

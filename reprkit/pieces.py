@@ -55,9 +55,19 @@ class Piece:
 
     @property
     def failure(self) -> str:
-        """Why training failed; empty if it did not."""
+        """Why training with these settings failed; empty if it did not."""
         file = self.folder / "failed.json"
-        return str(json.loads(file.read_text())["reason"]) if file.is_file() and not self.is_trained else ""
+        if self.is_trained or not file.is_file():
+            return ""
+        record = json.loads(file.read_text())
+        return str(record["reason"]) if record.get("settings") == self.settings else ""
+
+    @property
+    def settings(self) -> str:
+        """Digest of all that decides the trained bits, but for the data."""
+        from reprkit.training.job import Job
+
+        return config_digest(Job(self.point.recipe, self.method, self.seed, self.task).identity())
 
     @property
     def val_score(self) -> float:
@@ -94,7 +104,7 @@ def train_piece(piece: Piece, dataset: ImageDataset, progress: bool) -> None:
         train(piece.point.recipe, piece.folder, **options, dataset=dataset, progress=progress)
     except TrainingFailed as error:
         logger.warning("%s", error)
-        write_json(piece.folder / "failed.json", {"reason": str(error)})
+        write_json(piece.folder / "failed.json", {"reason": str(error), "settings": piece.settings})
 
 
 def settings_of(piece: Piece) -> dict[str, Any]:

@@ -151,6 +151,12 @@ class BalancingConfig:
     lagged: bool = False
 
     def __post_init__(self) -> None:
+        _check(
+            "balancing.level",
+            self.level,
+            self.level in ("parameters", "representation"),
+            "parameters or representation",
+        )
         _check("balancing.update_every", self.update_every, self.update_every >= 1, "at least 1")
         _check("balancing.lr", self.lr, self.lr > 0, "positive")
         _check("balancing.temperature", self.temperature, self.temperature > 0, "positive")
@@ -325,7 +331,7 @@ class Recipe:
         data, model, dgr, balancing, sam, pta, train, embed, probe, universality, tsne: settings by stage.
         grid: dotted field of model, dgr, balancing, sam, pta or train (or data.augment) -> values to try, such as
             `dgr.weight: [0.01, 0.1]`; the value with the best validation score, averaged over seeds, is kept for
-            each method; a field only concerns the methods that read it.
+            each method; a field only concerns the methods that read it. `method` stands for `methods`: all are kept.
     """
 
     name: str = "digits"
@@ -345,6 +351,10 @@ class Recipe:
     grid: dict[str, list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if "method" in self.grid:
+            _check("grid: method", self.grid["method"], isinstance(self.grid["method"], list), "a list of values")
+            object.__setattr__(self, "methods", tuple(self.grid["method"]))
+            object.__setattr__(self, "grid", {name: v for name, v in self.grid.items() if name != "method"})
         for method in self.methods:
             split_method(method)
         if not self.methods or not self.seeds:
@@ -354,8 +364,6 @@ class Recipe:
         _check("seeds", list(self.seeds), all(0 <= seed < 2**32 for seed in self.seeds), "from 0 to 2^32 - 1")
         for name, values in self.grid.items():
             _check(f"grid: {name}", values, isinstance(values, list) and len(values) > 0, "a list of values")
-            if name in ("method", "methods"):
-                raise InputError("grid: methods are compared, not chosen among: list them under `methods`")
             section = name.partition(".")[0]
             if section not in ("data", "model", "train", "balancing", *ADDITIONS) or (
                 section == "data" and name != "data.augment"
@@ -387,7 +395,7 @@ def split_method(method: str) -> tuple[str, tuple[str, ...]]:
     base, *additions = method.split("+")
     if base not in METHODS and base not in _EXTERNAL and base not in _installed():
         raise InputError(
-            f"method '{method}' is not known; choose from {', '.join([*METHODS, *_EXTERNAL])}, "
+            f"method '{method}' is not known; choose from {', '.join([*METHODS, *sorted(_EXTERNAL | _installed())])}, "
             "each alone or with +dgr, +sam, +pta"
         )
     ordered = tuple(name for name in ADDITIONS if name in additions)

@@ -10,6 +10,7 @@ Finished pieces are skipped, so a run can be killed at any moment and started ag
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 from tqdm import tqdm
@@ -66,6 +67,10 @@ def run(
     folder = Path(out) if out is not None else Path("runs", slug(recipe.name))
     check_out_folder(folder)
     check_level(recipe, recipe.methods)
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise InputError(
+            "torchrun trains or embeds one encoder: use it with `reprkit train` or `embed`, or run --jobs N"
+        )
     workers = num_workers(jobs)
     for method in recipe.methods:
         grid_points(recipe, method)  # a wrong grid should not wait for the data

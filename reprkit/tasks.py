@@ -82,13 +82,13 @@ class Task:
         Args:
             outputs: [B, num_outputs] logits or standardised predictions.
             targets: [B] int64 class indices, or float targets in their own unit.
-            count: what the sum over samples is divided by, where these are only part of a batch; None means the
-                number of valid targets.
+            count: what the sum over samples is divided by (0 counts as 1), where these are only part of a batch;
+                None means the number of valid targets.
         """
         from torch.nn import functional as F
 
         valid = self.valid(targets)
-        divisor = valid.sum().clamp(min=1) if count is None else count
+        divisor = valid.sum().clamp(min=1) if count is None else count or 1
         if self.is_discrete:
             return F.cross_entropy(outputs, targets, ignore_index=MISSING_CLASS, reduction="sum") / divisor
         standard = ((targets - self.mean) / self.std).nan_to_num().to(outputs.dtype)[:, None]
@@ -108,7 +108,7 @@ class Task:
         from torch.nn import functional as F
 
         valid = self.valid(targets)
-        share = (valid.to(outputs.dtype) / (valid.sum().clamp(min=1) if count is None else count))[:, None]
+        share = (valid.to(outputs.dtype) / (valid.sum().clamp(min=1) if count is None else count or 1))[:, None]
         if self.is_discrete:
             one_hot = F.one_hot(targets.clamp(min=0), self.num_outputs).to(outputs.dtype)
             return (outputs.softmax(-1) - one_hot) * share

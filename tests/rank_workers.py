@@ -58,7 +58,7 @@ def part(ranks, batch):
     if ranks.world == 1:
         return batch
     mine = ranks.slice(len(batch.rows))
-    counts = {t.name: max(int(t.valid(batch.targets[t.name]).sum()), 1) / ranks.world for t in TASKS}
+    counts = {t.name: int(t.valid(batch.targets[t.name]).sum()) / ranks.world for t in TASKS}
     targets = {name: value[mine] for name, value in batch.targets.items()}
     return replace(batch, rows=batch.rows[mine], images=batch.images[mine], targets=targets, counts=counts)
 

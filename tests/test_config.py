@@ -142,8 +142,12 @@ def test_a_grid_needs_a_method_that_reads_it():
     for name in ("balancing.c", "dgr.weight", "sam.rho", "pta.decoders"):
         with pytest.raises(InputError, match=name):
             Recipe(methods=("vanilla", "pcgrad"), grid={name: [0.1]})
-    with pytest.raises(InputError, match="list them under `methods`"):
+    with pytest.raises(InputError, match="methods"):
         Recipe(grid={"methods": ["vanilla"]})
+    both = Recipe(grid={"method": ["vanilla", "vanilla+dgr"], "dgr.weight": [0.1, 1.0]})
+    assert both.methods == ("vanilla", "vanilla+dgr")
+    assert both.grid == {"dgr.weight": [0.1, 1.0]}
+    assert [len(grid_points(both, method)) for method in both.methods] == [1, 2]
     with pytest.raises(InputError, match=r"balancing\.c"):
         grid_points(Recipe(methods=("cagrad",), grid={"balancing.c": [2.0]}), "cagrad")
 

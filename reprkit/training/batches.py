@@ -22,8 +22,8 @@ class Batch:
         rows: their row numbers.
         images: [B, C, H, W] float32.
         targets: task name -> [B].
-        counts: task name -> what losses are divided by, where this is one rank's part of a batch; None where it is
-            all of it.
+        counts: task name -> what losses are divided by (valid targets of the whole batch over the number of ranks),
+            where this is one rank's part of a batch; None where it is all of it.
     """
 
     rows: np.ndarray
@@ -62,7 +62,7 @@ class BatchSource:
         mine = self.ranks.slice(len(rows))
         images = augment(torch.from_numpy(np.ascontiguousarray(self.dataset.images[rows])), seed)[mine]
         counts = {
-            task.name: max(int(task.valid(self.dataset.targets[task.name][rows]).sum()), 1) / self.ranks.world
+            task.name: int(task.valid(self.dataset.targets[task.name][rows]).sum()) / self.ranks.world
             for task in self.dataset.tasks
         }
         return replace(self._ready(rows[mine], images), counts=counts)

@@ -70,6 +70,7 @@ def embed(
         dataset = load_dataset(replace(wanted, root=root) if root else wanted)
     trained = [record["name"] for record in meta["tasks"]]
     _check_data(file, meta, dataset)
+    ranks = joined()
     place = choose_device(device)
     source = BatchSource(dataset, place, channels_last=config.precision == "bf16")
     rows = {split: dataset.rows(split) for split in SPLITS if len(dataset.rows(split))}
@@ -109,7 +110,6 @@ def embed(
         dtype=config.dtype,
     )
     before = _buffers(model)
-    ranks = joined()
     writer = new_writer() if ranks.is_first else None
     done = ranks.from_first({split: writer.rows_done(split) for split in rows} if writer else {})
     with _bar(rows, done, meta, progress and ranks.is_first) as bar:

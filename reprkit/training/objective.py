@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -65,10 +65,12 @@ class Losses:
     Attributes:
         trained: [K] what is minimised, with a graph: the mean over each task's decoders.
         heads: [K] losses of the model's own heads, detached, for the log.
+        labelled: [K] bool: whether the (whole) batch has a valid target of the task; without one its loss is 0.
     """
 
     trained: Tensor
     heads: Tensor
+    labelled: Tensor
 
 
 @dataclass
@@ -125,15 +127,27 @@ class Objective:
     def losses(self, z: Representation, batch: Batch) -> Losses:
         """The losses of all tasks."""
         pairs = [self.loss(task, z, batch) for task in self.tasks]
-        return Losses(torch.stack([a for a, _ in pairs]), torch.stack([b for _, b in pairs]))
+        return Losses(torch.stack([a for a, _ in pairs]), torch.stack([b for _, b in pairs]), self.labelled(batch))
+
+    def predicted(self, z: Representation, batch: Batch) -> Tensor:
+        """[K] losses of the model's own heads, with a graph."""
+        alone = replace(self, decoders=None)
+        return torch.stack([alone.loss(task, z, batch)[0] for task in self.tasks])
+
+    def labelled(self, batch: Batch) -> Tensor:
+        """[K] bool: whether the batch, over all ranks, has a valid target of the task."""
+        if batch.counts is not None:
+            return torch.tensor([batch.counts[task.name] > 0 for task in self.tasks], device=self.device)
+        return torch.stack([task.valid(batch.targets[task.name]).any() for task in self.tasks])
 
     def regulariser(self, z: Representation, batch: Batch) -> Tensor | None:
         """DGR's R, without its factor; None without DGR."""
         return None if self.penalty is None else self.penalty(z, batch.targets, batch.counts)
 
     def terms(self, losses: Losses, penalty: Tensor | None, weights: Tensor | None = None) -> dict[str, Tensor]:
-        """What is logged of a step: losses of the own heads, R, and the tasks' weights."""
+        """What is logged of a step: losses of the own heads, whether there were labels, R, and the tasks' weights."""
         terms = {f"loss/{task.name}": loss for task, loss in zip(self.tasks, losses.heads, strict=True)}
+        terms |= {f"labelled/{task.name}": here.float() for task, here in zip(self.tasks, losses.labelled, strict=True)}
         if penalty is not None:
             terms["penalty"] = penalty.detach()
         if weights is not None:
@@ -165,11 +179,10 @@ def widened(x: Tensor) -> Tensor:
 
 
 @contextmanager
-def still(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Undo what the body does to the model's buffers (BatchNorm statistics) and to torch's random state."""
+def still(model: nn.Module) -> Iterator[None]:
+    """Undo what the body does to the model's buffers (BatchNorm statistics)."""
     before = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    with torch.random.fork_rng(devices=_gpus(device)):
-        yield
+    yield
     for buffer, value in before:
         buffer.data.copy_(value)  # .data: a graph that still needs the buffer need not know
 

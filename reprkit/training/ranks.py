@@ -47,7 +47,7 @@ class Ranks:
             dist.all_reduce(tensors[0])
             tensors[0].div_(self.world)
             return
-        for kind in {(t.dtype, t.device) for t in tensors}:
+        for kind in dict.fromkeys((t.dtype, t.device) for t in tensors):  # in the same order on every rank
             alike = [t for t in tensors if (t.dtype, t.device) == kind]
             flat = torch.cat([t.detach().reshape(-1) for t in alike])
             dist.all_reduce(flat)

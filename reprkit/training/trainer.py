@@ -149,11 +149,18 @@ class Trainer:
         self.model, self.optimizer = self.update.objective.model, self.update.optimizer
         if self.update.method.needs_meta:
             self.rows |= _hold_out(self.rows["train"], job.recipe.balancing.meta_fraction)
+            if len(self.rows["meta"]) < 2 * self.ranks.world:
+                raise InputError(
+                    f"balancing.meta_fraction: {job.recipe.balancing.meta_fraction:g} of the training images is "
+                    f"{len(self.rows['meta'])}; each process needs at least 2"
+                )
         self.batch_size = config.batch_size * self.ranks.world
         self.steps = len(self.rows["train"]) // self.batch_size
         if self.steps == 0:
+            several = f" x {self.ranks.world} processes" if self.ranks.world > 1 else ""
             raise InputError(
-                f"train.batch_size: {self.batch_size} is more than the {len(self.rows['train'])} training images"
+                f"train.batch_size: {config.batch_size}{several} is more than the {len(self.rows['train'])} "
+                "training images"
             )
         decoders = self.update.objective.decoders
         self.passes = PassCounter(self.model.encoder, [*self.model.heads.values(), *(decoders or [])])
@@ -238,9 +245,15 @@ class Trainer:
             bar.update()
             now = time.monotonic()
             due = stopping or (self.ranks.is_first and now - saved > self.config.save_every)
-            if due or self.at.step % _CHECK_EVERY == 0 or self.at.step == self.steps:
+            common = self.at.step % _CHECK_EVERY == 0 or self.at.step == self.steps  # on all ranks
+            if due or common:
                 self.at.sums = {name: float(value) for name, value in sums.items()}
-                self._check_finite()
+                sound = all(map(math.isfinite, self.at.sums.values()))
+                if not sound and (
+                    self.ranks.world == 1 or self.at.step % _CHECK_EVERY == 0 or self.at.step == self.steps
+                ):
+                    raise self._not_finite(self.at.sums)
+                due = due and sound
             if due and self.at.step < self.steps:
                 self.at.seconds += now - started
                 self._save_state()
@@ -256,8 +269,13 @@ class Trainer:
         try:
             with self.passes.on():
                 terms = self.update(batch, meta)
-        except (NotFinite, SolverError) as error:
+        except NotFinite as error:
             raise self._failed(str(error)) from error
+        except (SolverError, np.linalg.LinAlgError) as error:
+            raise TrainingFailed(
+                f"{self.job.method} found no weights in epoch {self.at.epoch + 1}: {error}. "
+                f"Try another balancing.level or method; {self.folder} keeps the last sound state"
+            ) from error
         self.scheduler.step()
         if self.ranks.world > 1:
             values = torch.stack([value.double() for value in terms.values()])
@@ -285,7 +303,7 @@ class Trainer:
     def _end_epoch(self, bar: tqdm) -> None:
         at, tasks = self.at, self.dataset.tasks
         means = {name: value / self.steps for name, value in at.sums.items()}
-        losses = {task.name: means[f"loss/{task.name}"] for task in tasks}
+        losses = {t.name: at.sums[f"loss/{t.name}"] / max(at.sums[f"labelled/{t.name}"], 1) for t in tasks}
         weights = {task.name: means[f"weight/{task.name}"] for task in tasks if f"weight/{task.name}" in means}
         self.update.method.end_epoch(torch.tensor(list(losses.values())))
         self._log(
@@ -301,6 +319,8 @@ class Trainer:
             }
         )
         losses, scores = evaluate(self.model, self.source, self.rows["val"], self.config.precision)
+        if not all(map(math.isfinite, losses.values())):
+            raise self._not_finite({f"validation loss/{name}": loss for name, loss in losses.items()})
         self._log(
             {
                 "epoch": at.epoch + 1,
@@ -437,10 +457,9 @@ class Trainer:
             },
         )
 
-    def _check_finite(self) -> None:
-        bad = [name for name, value in self.at.sums.items() if not np.isfinite(value)]
-        if bad:
-            raise self._failed(f"{bad[0]} became NaN or infinite")
+    def _not_finite(self, values: Mapping[str, float]) -> TrainingFailed:
+        bad = next(name for name, value in values.items() if not math.isfinite(value))
+        return self._failed(f"{bad} became NaN or infinite")
 
     def _failed(self, what: str) -> TrainingFailed:
         mend = f"lower train.lr (now {self.config.lr:g})"

@@ -71,7 +71,7 @@ def sharpest(objective: Objective, batch: Batch, rho: float) -> Iterator[dict[st
         torch._foreach_mul_(gradients, torch.where(norm > 0, rho / norm, 0))
         torch._foreach_add_(parameters, gradients)
     try:
-        with still(model, objective.device):
+        with still(model):
             yield objective.terms(losses, penalty)
     finally:
         with torch.no_grad():

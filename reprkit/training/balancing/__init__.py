@@ -9,6 +9,7 @@ The functions here are pure, from a Gramian G [K, K] to weights [K]; `build_meth
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
@@ -40,7 +41,9 @@ def register(name: str, weighting: Weighting) -> None:
     """Let recipes use `weighting`, any callable from a float64 Gramian [K, K] to weights [K], as the method `name`.
 
     torchjd's Weightings work unchanged. Their scale is their own: where they give a mean, the encoder's step is K times
-    shorter than the other methods'. Packages can offer methods by entry points of the group `reprkit.methods` instead.
+    shorter than the other methods'. Every encoder trains with a copy; its memory is saved, so that a run that was
+    stopped goes on to the same bits, if it is an `nn.Module` that keeps it in buffers. Packages can offer methods by
+    entry points of the group `reprkit.methods` instead.
 
     Raises:
         InputError: a name of reprkit's own, or one that could not stand in a recipe.
@@ -90,7 +93,7 @@ def build_method(name: str, config: BalancingConfig, num_tasks: int, seed: int) 
             return GramianMethod(partial(mgda, normalise=c.normalise), wants_losses=True, **gramian)
         case "graddrop":
             return GradDrop(c.level, c.leak, seed)
-    return GramianMethod(_external(name), **gramian)
+    return GramianMethod(copy.deepcopy(_external(name)), **gramian)
 
 
 def _external(name: str) -> Weighting:

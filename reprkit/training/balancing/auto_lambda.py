@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from reprkit.training.balancing.method import Method, learnt
 from reprkit.training.batches import Batch
 from reprkit.training.objective import Objective
-from reprkit.training.virtual import last_answers, virtual_step
+from reprkit.training.virtual import check_imitable, last_answers, virtual_step
 
 _EPSILON = 0.01  # length of the finite difference, as published
 
@@ -33,7 +34,9 @@ class AutoLambda(Method):
     Adam); side passes move no BatchNorm statistics; the forward graph of the training batch is kept rather than built
     again. All tasks are primary.
 
-    `lagged` takes the update itself as the virtual step: two encoder passes fewer, and weights that are one step older.
+    With bf16 the two passes of the difference are float32: it would drown in rounding. Under SAM all of this happens at
+    the perturbed parameters. `lagged` takes the update itself as the virtual step: one encoder backward fewer, and
+    weights that are one step older.
     """
 
     needs_meta = True
@@ -48,6 +51,7 @@ class AutoLambda(Method):
 
     def attach(self, optimizer: torch.optim.Optimizer) -> None:
         """Name the optimizer whose step is imitated."""
+        check_imitable(optimizer)
         self.optimizer = optimizer
 
     def learnt_parameters(self) -> list[torch.nn.Parameter]:
@@ -114,7 +118,7 @@ class AutoLambda(Method):
             return {names[id(parameters[i])]: value for i, value in zip(inside, values, strict=True)}
 
         leaves = [there[i].detach().requires_grad_() for i in inside]
-        total = objective.at(place(leaves), lambda: objective.losses(objective.encode(meta), meta).trained.sum())
+        total = objective.at(place(leaves), lambda: objective.predicted(objective.encode(meta), meta).sum())
         slopes = list(torch.autograd.grad(total, leaves))
         objective.ranks.average(slopes)
         directions = torch._foreach_mul([answers[i] for i in inside], slopes)
@@ -122,15 +126,14 @@ class AutoLambda(Method):
         if not bool(length > 0) or not bool(torch.isfinite(length)):
             return
         step = _EPSILON / length
+        exact = replace(objective, precision="float32")
         with torch.no_grad():
             sides = []
             for sign in (1.0, -1.0):
                 moved = torch._foreach_add(
                     [here[i] for i in inside], torch._foreach_mul(directions, float(sign * step))
                 )
-                sides.append(
-                    objective.at(place(moved), lambda: objective.losses(objective.encode(batch), batch).trained)
-                )
+                sides.append(exact.at(place(moved), lambda: exact.losses(exact.encode(batch), batch).trained))
             slope = -(sides[0] - sides[1]) / (2 * step)
             objective.ranks.average([slope])
             self.w.grad = slope.to(self.w)

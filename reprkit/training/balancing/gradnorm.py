@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from reprkit.training.balancing.method import Weighted, learnt
-from reprkit.training.objective import Objective
+from reprkit.training.objective import Losses, Objective
 
 
 class GradNorm(Weighted):
@@ -18,8 +18,9 @@ class GradNorm(Weighted):
         w minimises sum_k |G_k - target_k| with the targets held fixed; then w is scaled to sum K
 
     W is the last shared weight tensor (`Split.last_shared_weight`). Deviations: L(0) is the mean of the first epoch,
-    in which w stays 1 (the first batch alone is noise); w is kept above 0.01; its derivative is written out, so there
-    is no double backward.
+    in which w stays 1 (the first batch alone is noise); L is that of the model's own heads; tasks without a label in a
+    batch take no part in its step; w is cut at 0.01 before it is scaled; its derivative is written out, so there is no
+    double backward.
     """
 
     initial: Tensor
@@ -34,17 +35,20 @@ class GradNorm(Weighted):
         """The learnt weights, without a graph: the task losses do not move them."""
         return self.w.detach().clone()
 
-    def before_backward(self, objective: Objective, losses: Tensor) -> None:
+    def before_backward(self, objective: Objective, losses: Losses) -> None:
         """Set the gradient of w."""
         if not bool((self.initial > 0).all()):
             return
         layer = objective.model.last_shared_weight()
-        slopes = [torch.autograd.grad(loss, layer, retain_graph=True)[0] for loss in losses]
+        slopes = [torch.autograd.grad(loss, layer, retain_graph=True)[0] for loss in losses.trained]
         objective.ranks.average(slopes)
         norms = torch.stack([slope.norm() for slope in slopes])
-        current = losses.detach()
+        current = losses.heads.clone()
         objective.ranks.average([current])
-        self.w.grad = gradnorm_slope(self.w.detach(), norms, current / self.initial, self.alpha)
+        slope = torch.zeros_like(self.w)
+        here = losses.labelled
+        slope[here] = gradnorm_slope(self.w.detach()[here], norms[here], (current / self.initial)[here], self.alpha)
+        self.w.grad = slope
 
     def after_update(self, *_: object) -> None:
         """Scale the weights to sum K."""

@@ -25,6 +25,6 @@ class IMTLL(Weighted):
         """exp(s)."""
         return self.s.detach().exp()
 
-    def total(self, losses: Tensor) -> Tensor:
-        """The loss above."""
-        return (self.s.exp() * losses - self.s).sum()
+    def total(self, losses: Tensor, labelled: Tensor) -> Tensor:
+        """The loss above, over labelled tasks: a batch without labels says nothing of a task's scale."""
+        return ((self.s.exp() * losses - self.s) * labelled).sum()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from reprkit.training.batches import Batch
-from reprkit.training.objective import Objective
+from reprkit.training.objective import Losses, Objective
 
 
 class Method(nn.Module, ABC):
@@ -37,7 +37,7 @@ class Method(nn.Module, ABC):
         """Called when the optimizer has moved the parameters."""
 
     def end_epoch(self, losses: Tensor) -> None:
-        """Called after each epoch with the [K] means of the unweighted training losses over it."""
+        """Called after each epoch with the [K] means of the unweighted losses over its labelled training batches."""
 
 
 class Weighted(Method):
@@ -50,8 +50,8 @@ class Weighted(Method):
         """Weights [K] of this batch's losses [K], without a graph; None means 1."""
         return None
 
-    def total(self, losses: Tensor) -> Tensor:
-        """The scalar that is differentiated, before R is added."""
+    def total(self, losses: Tensor, labelled: Tensor) -> Tensor:
+        """The scalar that is differentiated, before R is added; tasks that are not labelled [K] have loss 0."""
         weights = self.weights(losses.detach())
         return losses.sum() if weights is None else (weights.to(losses) * losses).sum()
 
@@ -60,18 +60,18 @@ class Weighted(Method):
         z = objective.encode(batch)
         losses = objective.losses(z, batch)
         weights = self.weights(losses.trained.detach())
-        total = self.total(losses.trained)
+        total = self.total(losses.trained, losses.labelled)
         penalty = objective.regulariser(z, batch)
         if penalty is not None:
             total = total + objective.penalty_weight * penalty
-        self.before_backward(objective, losses.trained)
+        self.before_backward(objective, losses)
         total.backward()  # type: ignore[no-untyped-call]
         trained = [*objective.parameters(), *self.learnt_parameters()]
         objective.ranks.average([p.grad for p in trained if p.grad is not None])
         return objective.terms(losses, penalty, weights)
 
-    def before_backward(self, objective: Objective, losses: Tensor) -> None:
-        """Called with the losses [K] while their graph is there."""
+    def before_backward(self, objective: Objective, losses: Losses) -> None:
+        """Called with the losses while their graph is there."""
 
 
 def learnt(k: int, value: float = 0.0) -> nn.Parameter:

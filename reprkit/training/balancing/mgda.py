@@ -34,13 +34,13 @@ def mgda(
     Args:
         G: [K, K] Gramian of the task gradients.
         normalise: what gradients are divided by before the hull is formed.
-        losses: [K], positive; needed by `loss` and `loss+`.
+        losses: [K], 0 or more; needed by `loss` and `loss+`.
 
     Returns:
         w [K] of sum K; the update of the shared parameters is J'w.
 
     Raises:
-        ValueError: G is no finite Gramian, `normalise` is unknown, or the losses it needs are missing or not positive.
+        ValueError: G is no finite Gramian, `normalise` is unknown, or the losses it needs are missing or negative.
         SolverError: the simplex problem did not converge.
     """
     if normalise not in ("none", "l2", "loss", "loss+"):
@@ -55,9 +55,9 @@ def mgda(
         if by_loss:
             assert losses is not None
             values = losses.detach().to("cpu", torch.float64).numpy()[tasks.active]
-            if not (np.isfinite(values).all() and values.min() > 0):
-                raise ValueError(f"normalise={normalise!r} needs positive losses, not {values.tolist()}")
-            divisors = divisors * values
+            if not (np.isfinite(values).all() and values.min() >= 0):
+                raise ValueError(f"normalise={normalise!r} needs losses of 0 or more, not {values.tolist()}")
+            divisors = divisors * np.maximum(values, 1e-12)  # a fitted task's loss can round to 0
         found = minimise(tasks.cosines, divisors / norms, np.zeros(len(norms)), 1.0, ridge=tasks.noise)
         w = found.v * (norms.min() / norms)
         return w * (len(w) / w.sum())

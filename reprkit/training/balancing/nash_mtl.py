@@ -13,7 +13,8 @@ instead. Its weights tend to those of the vanishing combination, and with `scale
 
 Deviations from the published code: an exact solution rather than 20 rounds of a convex-concave procedure that keeps
 the last weights when its solver fails; weights at every call; `scale="sum"` makes sum w = K, so that the length of
-the update follows the gradients (the solution itself always has length sqrt K); the update is not clipped.
+the update follows the gradients (the solution itself always has length sqrt K), the shortest above all: a task whose
+gradient nearly vanishes takes nearly all of the weight, and the update is short; the update is not clipped.
 """
 
 from __future__ import annotations

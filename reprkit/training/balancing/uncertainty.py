@@ -29,6 +29,6 @@ class Uncertainty(Weighted):
         """exp(-s) / 2."""
         return (-self.s.detach()).exp() / 2
 
-    def total(self, losses: Tensor) -> Tensor:
-        """The loss above."""
-        return ((-self.s).exp() * losses + self.s).sum() / 2
+    def total(self, losses: Tensor, labelled: Tensor) -> Tensor:
+        """The loss above, over labelled tasks: a batch without labels says nothing of a task's variance."""
+        return (((-self.s).exp() * losses + self.s) * labelled).sum() / 2

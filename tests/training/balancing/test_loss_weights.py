@@ -16,7 +16,7 @@ from reprkit.training.balancing.dwa import DWA, dwa_weights
 from reprkit.training.balancing.gradnorm import GradNorm, gradnorm_slope
 from reprkit.training.balancing.imtl_l import IMTLL
 from reprkit.training.balancing.uncertainty import Uncertainty
-from reprkit.training.objective import Objective
+from reprkit.training.objective import ExtraDecoders, Objective
 from reprkit.training.update import Update
 from reprkit.training.virtual import last_answers, virtual_step
 
@@ -25,7 +25,7 @@ def minimise(method, losses, steps=4000):
     optimizer = torch.optim.Adam(method.parameters(), lr=0.01)
     for _ in range(steps):
         optimizer.zero_grad()
-        method.total(losses).backward()
+        method.total(losses, torch.ones(3, dtype=torch.bool)).backward()
         optimizer.step()
 
 
@@ -147,6 +147,42 @@ def test_virtual_step_refuses_what_it_cannot_imitate():
     p = torch.nn.Parameter(torch.ones(1))
     with pytest.raises(TypeError, match="not RMSprop"):
         virtual_step(torch.optim.RMSprop([p]), [p], [torch.ones(1)])
+    with pytest.raises(TypeError, match="SGD with nesterov"):
+        AutoLambda(3).attach(torch.optim.SGD([p], lr=0.1, momentum=0.9, nesterov=True))
+    with pytest.raises(TypeError, match="Adam with amsgrad"):
+        AutoLambda(3).attach(torch.optim.Adam([p], amsgrad=True))
+
+
+def test_what_never_had_a_gradient_does_not_outweigh_all_else():
+    p = torch.nn.Parameter(torch.zeros(1000))
+    optimizer = torch.optim.Adam([p], lr=0.01)
+    gradient = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    gradient[:10] = 0
+    _, (answer,) = virtual_step(optimizer, [p], [gradient])
+    assert answer.max() < 200 * answer.median()
+
+
+@pytest.mark.parametrize("name", ["uncertainty", "imtl_l", "gradnorm", "dwa"])
+def test_batches_without_labels_do_not_move_a_task(name):
+    """A task that no batch labels keeps its weight, and nothing overflows."""
+    objective, batch = Objective(make_model(), TASKS), make_batch()
+    method = build_method(name, BalancingConfig(), 3, 0).double()
+    optimizer = torch.optim.SGD(objective.parameters(), lr=1e-3)
+    if method.learnt_parameters():
+        optimizer.add_param_group({"params": method.learnt_parameters(), "lr": 0.05})
+    update = Update(objective, method, optimizer)
+    method.end_epoch(torch.tensor([1.0, 1.0, 1.0]).double())
+    empty = replace(batch, targets={**batch.targets, "a": torch.full((12,), -1)})
+    for _ in range(50):
+        terms = update(empty)
+    assert float(terms["labelled/a"]) == 0
+    assert float(terms["labelled/b"]) == 1
+    if name in ("uncertainty", "imtl_l"):
+        assert float(method.weights(torch.ones(3).double())[0]) == pytest.approx(1)
+        assert float(method.weights(torch.ones(3).double())[1]) != pytest.approx(1, rel=0.01)
+    if name == "gradnorm":
+        free = method.w.detach() / method.w.detach()[0]
+        assert torch.isfinite(free).all()
 
 
 def meta_slope(objective, batch, meta, lr, weights):
@@ -235,6 +271,31 @@ def test_auto_lambda_builds_no_graph_in_its_side_passes_and_runs_them_on_held_ou
     monkeypatch.setattr(Objective, "encode", encode)
     method.backward(objective, batch, meta)
     assert seen == [(12, True), (10, True), (12, False), (12, False)]
+
+
+def test_auto_lambda_in_bf16_learns_what_it_learns_in_float32():
+    batch, meta = make_batch(), make_batch(10, seed=7)
+    batch, meta = (replace(b, images=b.images.float()) for b in (batch, meta))
+    slopes = []
+    for precision in ("float32", "bf16"):
+        objective = Objective(make_model(batch_norm=False).float(), TASKS, precision=precision)
+        method = AutoLambda(3)
+        method.attach(torch.optim.SGD(objective.parameters(), lr=0.1))
+        found = recorded(method)
+        method.backward(objective, batch, meta)
+        slopes.append(found[0])
+    assert torch.nn.functional.cosine_similarity(*slopes, dim=0) > 0.95
+
+
+def test_auto_lambda_judges_by_the_heads_that_predict():
+    model = make_model(batch_norm=False)
+    extra = ExtraDecoders(model.heads, decoders=2, frozen=True).double()
+    objective, batch = Objective(model, TASKS, decoders=extra), make_batch()
+    z = objective.encode(batch)
+    alone = Objective(model, TASKS).losses(z, batch).trained
+    torch.testing.assert_close(objective.predicted(z, batch), alone)
+    assert objective.predicted(z, batch).requires_grad
+    assert not torch.allclose(objective.losses(z, batch).trained, alone)
 
 
 def test_auto_lambda_moves_its_weights_and_keeps_its_adam():

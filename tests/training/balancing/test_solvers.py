@@ -240,24 +240,26 @@ def test_mgda_of_two_tasks_is_the_clipped_projection(seed):
     np.testing.assert_allclose(mgda(gram(J)), [2 * first, 2 - 2 * first], rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("nearly", [False, True], ids=["plain", "nearly repeated"])
-def test_mgda_on_scales_from_1e_6_to_1e6(nearly):
+@pytest.mark.parametrize("apart", [None, 1e-7, 1e-5])
+def test_mgda_on_scales_from_1e_6_to_1e6(apart):
     """Against non-negative least squares of the vectors themselves."""
-    for seed in range(150):
+    for seed in (*range(250), 739, 891, 2501):  # the last three once went in circles, within rounding
         rng = np.random.default_rng(seed)
         tasks = rng.integers(2, 7)
         d = 10 ** rng.uniform(-6, 6, size=tasks)
         rows = rng.normal(size=(tasks, 8))
-        if nearly:
-            rows = rows[rng.integers(0, tasks, size=tasks)] * rng.choice([-1.0, 1.0], size=(tasks, 1)) + 1e-7 * rows
+        if apart is not None:  # repeated or opposed but for this
+            rows = rows[rng.integers(0, tasks, size=tasks)] * rng.choice([-1.0, 1.0], size=(tasks, 1)) + apart * rows
+        if apart == 1e-5:
+            rows[-1] = rows[0]
         rows /= lengths(rows)[:, None]
         a = d.min() / d
         best, _ = nnls(np.vstack([rows.T, a]), np.append(np.zeros(8), 1.0))
         v = mgda(gram(rows * d[:, None])).numpy() * d
         best, v = best / (a @ best), v / (a @ v)
         shortest, length = np.linalg.norm(rows.T @ best), np.linalg.norm(rows.T @ v)
-        assert length <= shortest * (1 + 1e-9) + 1e-6 * max(best.max(), v.max())
-        if not nearly:
+        assert length <= shortest * (1 + 1e-9) + 1e-6 * best.max()
+        if apart is None:
             np.testing.assert_allclose(v, best, rtol=1e-5, atol=1e-6 * best.max())
 
 
