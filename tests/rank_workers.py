@@ -1,5 +1,6 @@
 """Run by torchrun from tests/training/test_ranks.py: `rank_workers.py {updates|training} OUT`."""
 
+import contextlib
 import json
 import sys
 from dataclasses import replace
@@ -89,9 +90,11 @@ class Plain(nn.Sequential):
 
 
 def train_plain(out, world):
-    """`train` with an encoder without BatchNorm, batch 64 over the ranks, on augmented digits."""
+    """`train` with an encoder without BatchNorm, batch 512 over the ranks; the last one is cut too."""
     import reprkit.models.split as split
+    from reprkit.errors import Interrupted
     from reprkit.training import train
+    from reprkit.training.trainer import Trainer
 
     split.build_encoder = lambda name, channels: (Plain(), 64)
     for method in ("nash_mtl+dgr", "auto_lambda", "vanilla+dgr+sam+pta"):
@@ -101,6 +104,11 @@ def train_plain(out, world):
             train=TrainConfig(epochs=1, batch_size=512 // world, optimizer="sgd", lr=0.05),
         )
         train(recipe, Path(out, method), progress=False)
+    agreed, Trainer._agreed = Trainer._agreed, lambda self, stop: self.at.step == 4
+    with contextlib.suppress(Interrupted):
+        train(recipe, Path(out, "cut"), progress=False)
+    Trainer._agreed = agreed
+    train(recipe, Path(out, "cut"), progress=False)
 
 
 if __name__ == "__main__":
