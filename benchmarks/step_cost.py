@@ -90,8 +90,8 @@ def _step(
     return step
 
 
-def methods(encoder: str) -> dict[str, Callable[[], None]]:
-    """One update a method; the first is Vanilla."""
+def methods(encoder: str, only: list[str]) -> dict[str, Callable[[], None]]:
+    """One update a method, where its name contains one of `only`; the first is Vanilla."""
     gramian = ["pcgrad", "cagrad", "imtl", "nash_mtl", "mgda"]
     made = {"vanilla": _update(encoder, "vanilla")}
     for level in ("parameters", "representation"):
@@ -108,7 +108,7 @@ def methods(encoder: str) -> dict[str, Callable[[], None]]:
     if importlib.util.find_spec("torchjd"):
         made["torchjd mtl_backward, PCGrad"] = _torchjd(encoder, None)
         made["torchjd mtl_backward, PCGrad, one at a time"] = _torchjd(encoder, 1)
-    return made
+    return {name: step for name, step in made.items() if name == "vanilla" or any(text in name for text in only)}
 
 
 def _update(
@@ -253,6 +253,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoders", nargs="+", default=["resnet18", "resnet50"], choices=list(BATCH))
     parser.add_argument("--tables", nargs="+", default=["dgr", "methods"], choices=["dgr", "methods"])
+    parser.add_argument(
+        "--only", nargs="+", default=[""], metavar="TEXT", help="methods whose row contains one of these"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--no_memory", action="store_true", help="skip the memory column")
@@ -265,7 +268,7 @@ def main() -> None:
         if "methods" in args.tables:
             blocks += [
                 f"One update of every method: {_what(encoder)}",
-                _table(methods(encoder), args.rounds, memory=not args.no_memory),
+                _table(methods(encoder, args.only), args.rounds, memory=not args.no_memory),
             ]
     report("Cost of a training step", *blocks)
 

@@ -125,14 +125,12 @@ class AutoLambda(Method):
         length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(directions)))
         if not bool(length > 0) or not bool(torch.isfinite(length)):
             return
-        step = _EPSILON / length
+        step = float(_EPSILON / length)
         exact = replace(objective, precision="float32")
+        sides = []
         with torch.no_grad():
-            sides = []
-            for sign in (1.0, -1.0):
-                moved = torch._foreach_add(
-                    [here[i] for i in inside], torch._foreach_mul(directions, float(sign * step))
-                )
+            for sign in (1, -1):
+                moved = torch._foreach_add([here[i] for i in inside], directions, alpha=sign * step)
                 sides.append(exact.at(place(moved), lambda: exact.losses(exact.encode(batch), batch).trained))
             slope = -(sides[0] - sides[1]) / (2 * step)
             objective.ranks.average([slope])
