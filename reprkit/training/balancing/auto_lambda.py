@@ -121,18 +121,22 @@ class AutoLambda(Method):
         total = objective.at(place(leaves), lambda: objective.predicted(objective.encode(meta), meta).sum())
         slopes = list(torch.autograd.grad(total, leaves))
         objective.ranks.average(slopes)
-        directions = torch._foreach_mul([answers[i] for i in inside], slopes)
+        directions = slopes
+        torch._foreach_mul_(directions, [answers[i] for i in inside])
         length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(directions)))
         if not bool(length > 0) or not bool(torch.isfinite(length)):
             return
         step = float(_EPSILON / length)
         exact = replace(objective, precision="float32")
-        sides = []
+
+        def losses(values: Sequence[Tensor]) -> Tensor:
+            return exact.at(place(values), lambda: exact.losses(exact.encode(batch), batch).trained)
+
         with torch.no_grad():
-            for sign in (1, -1):
-                moved = torch._foreach_add([here[i] for i in inside], directions, alpha=sign * step)
-                sides.append(exact.at(place(moved), lambda: exact.losses(exact.encode(batch), batch).trained))
-            slope = -(sides[0] - sides[1]) / (2 * step)
+            moved = list(torch._foreach_add([here[i] for i in inside], directions, alpha=step))
+            ahead = losses(moved)
+            torch._foreach_add_(moved, directions, alpha=-2 * step)
+            slope = (losses(moved) - ahead) / (2 * step)
             objective.ranks.average([slope])
             self.w.grad = slope.to(self.w)
             self.adam.step()
