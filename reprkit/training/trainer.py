@@ -33,27 +33,18 @@ from reprkit.environment import environment
 from reprkit.errors import Failed, InputError, Interrupted
 from reprkit.files import slug, working_in, write_json
 from reprkit.interrupts import StopFlag, stop_flag
-from reprkit.models import build_model, load_encoder_weights
-from reprkit.recipe import Recipe, TrainConfig, run_folder, split_method
-from reprkit.training.balancing import build_method
+from reprkit.recipe import Recipe, run_folder
 from reprkit.training.balancing.active import SolverError
 from reprkit.training.balancing.jacobian import NotFinite
 from reprkit.training.batches import Batch, BatchSource, epoch_order
 from reprkit.training.board import Board
-from reprkit.training.checkpoint import (
-    load_state,
-    read_header,
-    save_checkpoint,
-    save_state,
-)
+from reprkit.training.build import build_update
+from reprkit.training.checkpoint import load_state, read_header, save_checkpoint, save_state
 from reprkit.training.cost import PASSES, PassCounter, peak_memory, reset_peak_memory
 from reprkit.training.devices import choose_device
-from reprkit.training.dgr import DummyGradientNorm
 from reprkit.training.evaluation import evaluate
 from reprkit.training.job import Job, differences, fingerprints
-from reprkit.training.objective import ExtraDecoders, Objective
 from reprkit.training.ranks import Ranks, joined
-from reprkit.training.update import Update
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +136,7 @@ class Trainer:
         self.show = progress and self.ranks.is_first
         self.at = Progress()
         self.board: Board | None = None
-        self.update = self._build_update()
+        self.update = build_update(job, dataset, self.ranks, self.device)
         self.model, self.optimizer = self.update.objective.model, self.update.optimizer
         if self.update.method.needs_meta:
             self.rows |= _hold_out(self.rows["train"], job.recipe.balancing.meta_fraction)
@@ -168,39 +159,6 @@ class Trainer:
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda i: 0.5 * (1 + math.cos(math.pi * i / total)) if config.schedule == "cosine" else 1.0
         )
-
-    def _build_update(self) -> Update:
-        """The model and all that trains it, on the device."""
-        recipe, tasks, seed = self.job.recipe, self.dataset.tasks, self.job.seed
-        base, additions = split_method(self.job.method)
-        model = build_model(recipe.model, tasks, self.dataset.image_shape[0])
-        if recipe.model.weights:
-            load_encoder_weights(model.encoder, recipe.model.weights)
-        penalty = decoders = None
-        if "dgr" in additions:
-            options = asdict(recipe.dgr)
-            options.pop("weight")
-            penalty = DummyGradientNorm(model.heads, tasks, seed=seed, ranks=self.ranks, **options)
-        if "pta" in additions:
-            decoders = ExtraDecoders(model.heads, seed=seed, **asdict(recipe.pta))
-        if self.config.precision == "bf16":
-            model.to(memory_format=torch.channels_last)
-        if self.ranks.world > 1 and self.device.type == "cuda":
-            torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-        method = build_method(base, recipe.balancing, len(tasks), seed)
-        for module in (model, penalty, decoders, method):
-            if module is not None:
-                module.to(self.device)
-        objective = Objective(
-            model, tuple(tasks), penalty, recipe.dgr.weight, decoders, self.ranks, self.device, self.config.precision
-        )
-        optimizer = _optimizer([*model.parameters(), *_trained(decoders)], self.config)
-        if method.learnt_parameters():
-            optimizer.add_param_group(
-                {"params": method.learnt_parameters(), "lr": recipe.balancing.lr, "weight_decay": 0.0}
-            )
-        method.attach(optimizer)
-        return Update(objective, method, optimizer, recipe.sam.rho if "sam" in additions else 0.0)
 
     def run(self, stop: StopFlag) -> None:
         """Train to the end, or until `stop` is set."""
@@ -249,9 +207,7 @@ class Trainer:
             if due or common:
                 self.at.sums = {name: float(value) for name, value in sums.items()}
                 sound = all(map(math.isfinite, self.at.sums.values()))
-                if not sound and (
-                    self.ranks.world == 1 or self.at.step % _CHECK_EVERY == 0 or self.at.step == self.steps
-                ):
+                if not sound and (common or self.ranks.world == 1):
                     raise self._not_finite(self.at.sums)
                 due = due and sound
             if due and self.at.step < self.steps:
@@ -285,10 +241,8 @@ class Trainer:
 
     def _meta_batch(self) -> Batch:
         """Held-out training images, in passes of their own."""
-        rows, size = (
-            self.rows["meta"],
-            min(self.batch_size, len(self.rows["meta"]) // self.ranks.world * self.ranks.world),
-        )
+        rows, world = self.rows["meta"], self.ranks.world
+        size = min(self.batch_size, len(rows) // world * world)
         count = self.at.epoch * self.steps + self.at.step
         turn, place = divmod(count, len(rows) // size)
         order = epoch_order(rows, self.job.seed, turn)
@@ -490,17 +444,6 @@ class Trainer:
             dynamic_ncols=True,
             disable=None if self.show else True,
         )
-
-
-def _optimizer(parameters: list[torch.nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=config.lr, momentum=0.9, weight_decay=config.weight_decay)
-    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return kind(parameters, lr=config.lr, weight_decay=config.weight_decay)
-
-
-def _trained(decoders: ExtraDecoders | None) -> list[torch.nn.Parameter]:
-    return [] if decoders is None else [p for p in decoders.parameters() if p.requires_grad]
 
 
 def _hold_out(rows: np.ndarray, fraction: float) -> dict[str, np.ndarray]:
