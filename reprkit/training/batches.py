@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -78,11 +77,6 @@ class BatchSource:
         if self.device.type == "mps" and targets.dtype == torch.float64:
             targets = targets.float()  # Apple's GPUs have no float64
         return targets.to(self.device)
-
-    def in_order(self, rows: np.ndarray, size: int) -> Iterator[Batch]:
-        """Every row once, in order, `size` at a time."""
-        for start in range(0, len(rows), size):
-            yield self.batch(rows[start : start + size])
 
 
 def epoch_order(rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:
