@@ -210,13 +210,16 @@ def test_a_signal_between_pieces_breaks_nothing(tmp_path, recipe, dataset):
     """A worker without work that dies of Ctrl-C would take those with it that are about to save."""
 
     def work(piece, data, progress):
-        idle = tmp_path / "idle"
+        idle, busy = tmp_path / "idle", tmp_path / "busy"
         if piece.seed == 0:
             idle.write_text(str(os.getpid()))
+            while not busy.is_file():  # else one worker could do both pieces
+                time.sleep(0.05)
             return
+        busy.touch()
         while not idle.is_file() or not idle.read_text():
             time.sleep(0.05)
-        time.sleep(0.5)
+        time.sleep(1)
         for number in (signal.SIGINT, signal.SIGTERM):
             os.kill(int(idle.read_text()), number)
         time.sleep(1)
