@@ -18,7 +18,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from reprkit.analysis import linalg
-from reprkit.analysis.geometry import SufficientStatistics
+from reprkit.analysis.moments import SufficientStatistics
 
 C_DECADES = (-6, 4)
 """Exponents of ten of the smallest and largest C that are tried."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reprkit.analysis import linalg
-from reprkit.analysis.geometry import sufficient_statistics
+from reprkit.analysis.moments import sufficient_statistics
 from reprkit.analysis.optimal import Basis, Choice, choose_linear, cross_entropies
 from reprkit.analysis.probes.data import carve_by_id
 from reprkit.errors import InputError

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import approx_fprime
 from sklearn.linear_model import LogisticRegression
 
-from reprkit.analysis.geometry import sufficient_statistics
+from reprkit.analysis.moments import sufficient_statistics
 from reprkit.analysis.optimal import Basis, LinearFit, choose_linear, cross_entropies, fit_linear
 from reprkit.analysis.perceptron import _Nets, choose_mlp
 

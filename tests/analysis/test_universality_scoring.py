@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from reprkit.analysis.assignment import best_permutations, class_sums
 from reprkit.analysis.dummies import Dummies, View, draw_dummies
-from reprkit.analysis.geometry import sufficient_statistics
+from reprkit.analysis.moments import sufficient_statistics
 from reprkit.analysis.optimal import fit_linear
 from reprkit.analysis.scoring import (
     Request,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ortho_group
 
-from reprkit.analysis.geometry import entropy, sufficient_statistics
+from reprkit.analysis.moments import entropy, sufficient_statistics
 
 
 def blocks_of(z: np.ndarray, rows: int) -> list[np.ndarray]:
@@ -51,6 +51,7 @@ def test_agrees_with_direct_formulas(z: np.ndarray) -> None:
     np.testing.assert_array_equal(found.class_counts["t"], [(y == c).sum() for c in range(4)])
     for c in range(3):
         np.testing.assert_allclose(found.class_sums["t"][c], centred[y == c].sum(axis=0), atol=1e-9)
+        assert found.class_squares["t"][c] == pytest.approx((centred[y == c] ** 2).sum(), rel=1e-10)
     np.testing.assert_array_equal(found.class_sums["t"][3], 0)
 
 

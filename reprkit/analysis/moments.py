@@ -28,6 +28,7 @@ class SufficientStatistics:
         unit_sum: [D], sum of the raw rows scaled to length one (rows of zeros stay zero).
         class_counts: task -> [C] rows of each class; rows without a target count nowhere.
         class_sums: task -> [C, D] sums of the *centred* rows of each class.
+        class_squares: task -> [C] sums of the squared distances of the rows of each class from the mean of all rows.
     """
 
     count: int
@@ -37,6 +38,7 @@ class SufficientStatistics:
     unit_sum: np.ndarray
     class_counts: Mapping[str, np.ndarray] = field(default_factory=dict)
     class_sums: Mapping[str, np.ndarray] = field(default_factory=dict)
+    class_squares: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def dim(self) -> int:
@@ -135,26 +137,30 @@ def sufficient_statistics(
 
     def partial(
         item: tuple[int, np.ndarray],
-    ) -> tuple[int, np.ndarray, np.ndarray, float, np.ndarray, list[np.ndarray]]:
+    ) -> tuple[int, np.ndarray, np.ndarray, float, np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
         start, block = item
         raw = block.astype(np.float64)
         norms = np.sqrt(np.einsum("nd,nd->n", raw, raw))
         unit = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0) @ raw
         raw -= shift
-        sums = [linalg.one_hot(y[start : start + len(raw)], classes) @ raw for y, classes in targets.values()]
+        squares = np.einsum("nd,nd->n", raw, raw)
+        hot = [linalg.one_hot(y[start : start + len(raw)], classes) for y, classes in targets.values()]
+        sums = [(classes @ raw, classes @ squares) for classes in hot]
         return len(raw), raw.sum(axis=0), raw.T @ raw, float(norms.sum()), unit, sums
 
     dim = len(shift)
     count, total, scatter, norm_sum, unit_sum = 0, np.zeros(dim), np.zeros((dim, dim)), 0.0, np.zeros(dim)
     class_sums = {name: np.zeros((classes, dim)) for name, (_, classes) in targets.items()}
+    class_squares = {name: np.zeros(classes) for name, (_, classes) in targets.items()}
     for n, part, product, norms, unit, sums in linalg.ordered_map(partial, with_starts(), workers=workers):
         count += n
         total += part
         scatter += product
         norm_sum += norms
         unit_sum += unit
-        for name, values in zip(class_sums, sums, strict=True):
+        for name, (values, squares) in zip(class_sums, sums, strict=True):
             class_sums[name] += values
+            class_squares[name] += squares
 
     offset = total / count
     counts = {name: np.bincount(y[y >= 0], minlength=classes) for name, (y, classes) in targets.items()}
@@ -166,4 +172,8 @@ def sufficient_statistics(
         unit_sum=unit_sum,
         class_counts=counts,
         class_sums={name: sums - counts[name][:, None] * offset for name, sums in class_sums.items()},
+        class_squares={
+            name: squares - 2 * class_sums[name] @ offset + counts[name] * (offset @ offset)
+            for name, squares in class_squares.items()
+        },
     )
