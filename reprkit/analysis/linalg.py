@@ -84,3 +84,27 @@ def one_hot(targets: np.ndarray, classes: int, dtype: np.dtype | type = np.float
     valid = np.flatnonzero(targets >= 0)
     hot[targets[valid], valid] = 1
     return hot
+
+
+KERNEL_BLOCK = 512
+"""Rows of a kernel matrix that are filled at a time."""
+
+
+def rbf_kernel(a: np.ndarray, b: np.ndarray, gamma: float, *, workers: int | None = None) -> np.ndarray:
+    """exp(-gamma |a_i - b_j|^2), float64 [n, m], of rows of `a` [n, D] and `b` [m, D]: one matrix product by blocks."""
+    left = np.einsum("nd,nd->n", a, a)
+    right = np.einsum("nd,nd->n", b, b)
+    kernel = np.empty((len(a), len(b)))
+
+    def fill(rows: slice) -> None:
+        block = kernel[rows]
+        np.matmul(a[rows], b.T, out=block)
+        block *= 2 * gamma
+        block -= gamma * left[rows, None]
+        block -= gamma * right
+        np.minimum(block, 0, out=block)  # rounding may leave a squared distance below zero
+        np.exp(block, out=block)
+
+    for _ in ordered_map(fill, row_slices(len(a), KERNEL_BLOCK), workers=workers):
+        pass
+    return kernel

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reprkit.analysis.linalg import ordered_map, row_slices
+from reprkit.analysis.linalg import KERNEL_BLOCK as KERNEL_BLOCK
+from reprkit.analysis.linalg import rbf_kernel as rbf_kernel
 from reprkit.analysis.neighbors import exact_neighbors
 from reprkit.errors import InputError
 from reprkit.tasks import Task
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 CARVE = 5
 SPLITS = ("train", "val", "test")
-KERNEL_BLOCK = 512
 
 
 @dataclass(frozen=True)
@@ -85,26 +85,6 @@ class Space:
         if everything:
             self._kernel = kernel
         return kernel
-
-
-def rbf_kernel(a: NDArray, b: NDArray, gamma: float, *, workers: int | None = None) -> NDArray[np.float64]:
-    """exp(-gamma |a_i - b_j|^2) [n, m] of rows of `a` [n, D] and `b` [m, D], as one matrix product by blocks."""
-    left = np.einsum("nd,nd->n", a, a)
-    right = np.einsum("nd,nd->n", b, b)
-    kernel = np.empty((len(a), len(b)))
-
-    def fill(rows: slice) -> None:
-        block = kernel[rows]
-        np.matmul(a[rows], b.T, out=block)
-        block *= 2 * gamma
-        block -= gamma * left[rows, None]
-        block -= gamma * right
-        np.minimum(block, 0, out=block)  # rounding may leave a squared distance below zero
-        np.exp(block, out=block)
-
-    for _ in ordered_map(fill, row_slices(len(a), KERNEL_BLOCK), workers=workers):
-        pass
-    return kernel
 
 
 def load(embeddings: Embeddings, names: list[str]) -> tuple[Space, list[TaskData], NDArray, bool]:
