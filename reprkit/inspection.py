@@ -17,7 +17,10 @@ def describe_path(path: Path) -> str:
     """
     if path.is_dir():
         return _describe_folder(path)
-    if not path.is_file():
+    from reprkit import embeddings
+    from reprkit.embeddings.dispatch import split_name
+
+    if not split_name(path)[0].is_file():
         raise InputError(f"{path}: no such file or folder")
     if path.suffix == ".safetensors":
         return _describe_checkpoint(path)
@@ -27,9 +30,7 @@ def describe_path(path: Path) -> str:
         recipe = load_recipe(path)
         methods, seeds = ", ".join(recipe.methods), ", ".join(map(str, recipe.seeds))
         return f"recipe '{recipe.name}': {methods} on {recipe.data.name}, {recipe.model.encoder}; seeds {seeds}"
-    from reprkit import embeddings
-
-    return embeddings.describe(path)
+    return "\n\n".join(embeddings.describe(each) for each in embeddings.choices(path) or [str(path)])
 
 
 def _describe_checkpoint(path: Path) -> str:

@@ -1,8 +1,8 @@
 """The file between training and analysis: frozen embeddings with their targets, written, read and verified.
 
-`Embeddings(path)` reads (`.h5` of our own, or a plain `.npz`), `EmbeddingsWriter` writes and survives a kill at
-any moment, `verify` and `describe` check and summarise a file. The layout is documented in
-`reprkit.embeddings.format`.
+`Embeddings(path)` reads files of our own and of anyone else's making (`sources()` describes them all),
+`EmbeddingsWriter` writes and survives a kill at any moment, `verify` and `describe` check and summarise a file. The
+layout of our own is documented in `reprkit.embeddings.format`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reprkit.embeddings.dispatch import choices, sources
     from reprkit.embeddings.fingerprint import fingerprint_arrays, fingerprint_file, fingerprint_tensors
     from reprkit.embeddings.labels import distinct_labels
     from reprkit.embeddings.reader import Embeddings
@@ -23,11 +24,13 @@ __all__ = [
     "EmbeddingsWriter",
     "SplitRows",
     "Verification",
+    "choices",
     "describe",
     "distinct_labels",
     "fingerprint_arrays",
     "fingerprint_file",
     "fingerprint_tensors",
+    "sources",
     "verify",
 ]
 
@@ -36,11 +39,13 @@ _HOMES = {
     "EmbeddingsWriter": "writer",
     "SplitRows": "rows",
     "Verification": "verification",
+    "choices": "dispatch",
     "describe": "verification",
     "distinct_labels": "labels",
     "fingerprint_arrays": "fingerprint",
     "fingerprint_file": "fingerprint",
     "fingerprint_tensors": "fingerprint",
+    "sources": "dispatch",
     "verify": "verification",
 }
 

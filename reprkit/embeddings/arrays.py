@@ -1,4 +1,7 @@
-"""Embeddings held in memory: plain arrays of anyone's making, checked and brought into the common form."""
+"""Embeddings that someone else made: one table of rows, checked and brought into the common form.
+
+Ids, splits and targets are held in memory; z may stay on disk, behind a `Matrix`.
+"""
 
 from __future__ import annotations
 
@@ -8,70 +11,100 @@ from typing import Any
 
 import numpy as np
 
+from reprkit.embeddings.columns import Column, read_names, read_target
 from reprkit.embeddings.fingerprint import fingerprint_arrays
 from reprkit.embeddings.format import SPLITS
 from reprkit.embeddings.rows import check_ids, check_split_names, check_targets
+from reprkit.embeddings.source import Matrix
 from reprkit.errors import InputError
-from reprkit.tasks import MISSING_CLASS, Task
+from reprkit.tasks import Task
 
 SPLIT_RULE = "train 70 %, val 10 %, test 20 % by SHA-256 of the id"
 
 
+class HeldMatrix:
+    """A matrix in memory; float64 is rounded to float32 at once."""
+
+    def __init__(self, values: Any) -> None:
+        array = np.asarray(values)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._values = array.astype(np.float32, copy=False) if array.dtype.kind in "fiu" else array
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Rows, copied."""
+        return self._values[rows]
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
 class ArraySource:
-    """Rows of one table of arrays, seen split by split.
+    """Rows of one table, seen split by split.
 
     Args:
         z: [N, D] numbers.
-        targets: task name -> [N]. Integers are class indices (-1 = missing), floats real values (NaN = missing).
+        targets: task name -> [N]; `columns.read_target` states what becomes of them.
         tasks: what the targets are; inferred where not given.
         ids: [N] unique names; row numbers if not given.
         split: [N] of `train`, `val`, `test`; if not given, `SPLIT_RULE`.
-        what: names the arrays in error messages.
+        marked: the targets state what they are; otherwise their values tell, and what cannot be a target is left
+            out, with the reason in `meta["provenance"]["left_out"]`.
+        what: names the table in error messages.
         meta: as of `Embeddings.meta`.
     """
 
     def __init__(
         self,
-        z: np.ndarray,
-        targets: Mapping[str, np.ndarray],
+        z: Matrix,
+        targets: Mapping[str, Column],
         *,
         tasks: Sequence[Task] = (),
-        ids: Sequence[Any] | np.ndarray | None = None,
-        split: Sequence[str] | np.ndarray | None = None,
+        ids: Column | Sequence[Any] | None = None,
+        split: Column | Sequence[Any] | None = None,
+        marked: bool = True,
         what: str,
         meta: Mapping[str, Any] | None = None,
     ) -> None:
-        z = np.asarray(z)
-        if z.ndim != 2 or z.dtype.kind not in "fiu" or 0 in z.shape:
-            raise InputError(
-                f"{what}: z is {z.dtype} of shape {z.shape}; expected numbers of shape [samples, features]"
-            )
-        with np.errstate(over="ignore"):
-            self._z = z.astype(np.float32, copy=False)
-        names = _column(ids, len(z), "ids", what)
+        check_matrix(z, what)
+        self._z, rows = z, z.shape[0]
+        names = read_names(np.arange(rows) if ids is None else ids, rows, f"{what}: ids")
         check_ids(names.tolist(), what)
-        split_column = split_by_id(names) if split is None else _column(split, len(z), "split", what)
+        split_column = split_by_id(names) if split is None else read_names(split, rows, f"{what}: split")
         check_split_names(np.unique(split_column).tolist(), what)
-        self._rows = {name: rows for name in SPLITS if len(rows := np.flatnonzero(split_column == name))}
+        self._rows = {name: found for name in SPLITS if len(found := np.flatnonzero(split_column == name))}
         self._ids = names
         known = {task.name: task for task in tasks}
-        if not targets or set(known) - set(targets):
-            raise InputError(f"{what}: has targets for {sorted(targets)}; add an array y_<task> for each task")
-        train = self._rows.get("train", np.arange(len(z)))
-        self.tasks = {
-            name: known.get(name) or infer_task(name, np.asarray(values), len(z), train, what)
-            for name, values in targets.items()
-        }
-        self._targets = {name: check_targets(task, targets[name], len(z), what) for name, task in self.tasks.items()}
+        if not targets:
+            raise InputError(f"{what}: has no targets; add y_<task>, one number or class name a sample")
+        if lacking := sorted(set(known) - set(targets)):
+            raise InputError(f"{what}: has no targets for the task '{lacking[0]}', only for {sorted(targets)}")
+        self.tasks: dict[str, Task] = {}
+        self._targets: dict[str, np.ndarray] = {}
+        left_out: dict[str, str] = {}
+        train = self._rows.get("train", np.arange(rows))
+        for name, column in targets.items():
+            try:
+                task, values = read_target(name, column, train=train, rows=rows, marked=marked, given=known.get(name))
+                self._targets[name] = check_targets(task, values, rows, what)
+                self.tasks[name] = task
+            except InputError as error:
+                reason = str(error) if str(error).startswith(what) else f"{what}: {error}"
+                if marked:
+                    raise InputError(reason) from None
+                left_out[name] = reason.removeprefix(f"{what}: ").removeprefix(f"y_{name} ")
+        if not self.tasks:
+            reasons = "; ".join(f"{name} {reason}" for name, reason in left_out.items())
+            raise InputError(f"{what}: no column can be a target ({reasons}); add a column y_<task> for each task")
         self.splits = tuple(self._rows)
         self.dim = z.shape[1]
-        self.meta = self._describe(dict(meta or {}), ruled=split is None)
+        self.meta = self._describe(dict(meta or {}), "given" if split is not None else SPLIT_RULE, left_out)
 
-    def _describe(self, meta: dict[str, Any], *, ruled: bool) -> dict[str, Any]:
+    def _describe(self, meta: dict[str, Any], split_rule: str, left_out: dict[str, str]) -> dict[str, Any]:
         columns = [part for name in sorted(self._targets) for part in (name, self._targets[name])]
         lists = [part for name, rows in self._rows.items() for part in (name, self._ids[rows])]
         prints = {"dataset": fingerprint_arrays(self._ids, *columns), "split": fingerprint_arrays(*lists)}
-        provenance = {"split_rule": SPLIT_RULE if ruled else "given"}
+        provenance: dict[str, Any] = {"split_rule": split_rule, **({"left_out": left_out} if left_out else {})}
         return {
             **meta,
             "fingerprints": {**prints, **meta.get("fingerprints", {})},
@@ -84,10 +117,10 @@ class ArraySource:
 
     def read_z(self, split: str, start: int, stop: int) -> np.ndarray:
         """Rows of z: a new float32 [stop - start, D]."""
-        return self._z[self._rows[split][start:stop]]
+        return self._z.take(self._rows[split][start:stop])
 
     def read_logits(self, split: str, task: str, start: int, stop: int) -> np.ndarray | None:
-        """None: plain arrays come without the encoder's own outputs."""
+        """None: plain tables come without the encoder's own outputs."""
         return None
 
     def ids(self, split: str) -> np.ndarray:
@@ -99,47 +132,21 @@ class ArraySource:
         return self._targets[task][self._rows[split]]
 
     def unstored(self, split: str) -> dict[str, int]:
-        """Nothing is missing in memory."""
+        """Nothing is missing: each reader has compared the sizes that it found."""
         return {}
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Release what z is read from."""
+        self._z.close()
 
 
-def _column(values: Any, rows: int, name: str, what: str) -> np.ndarray:
-    column = np.arange(rows) if values is None else np.asarray(values)
-    if column.shape != (rows,) or column.dtype.kind not in "USiu":
-        raise InputError(f"{what}: {name} is {column.dtype} of shape {column.shape}; expected text of shape ({rows},)")
-    try:
-        return np.array([str(item, "utf-8") if isinstance(item, bytes) else str(item) for item in column.tolist()])
-    except UnicodeDecodeError:
-        raise InputError(f"{what}: {name} is not UTF-8 text; save it as str (dtype U)") from None
+def check_matrix(z: Matrix, what: str) -> None:
+    """Refuse what is no table of numbers."""
+    if len(z.shape) != 2 or z.dtype.kind not in "fiu" or 0 in z.shape:
+        raise InputError(f"{what}: z is {z.dtype} of shape {z.shape}; expected numbers of shape [samples, features]")
 
 
 def split_by_id(ids: np.ndarray) -> np.ndarray:
     """`SPLIT_RULE`: the split of a sample depends on its id alone, not on the others nor on the order."""
     share = np.array([int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64 for name in ids])
     return np.where(share < 0.7, "train", np.where(share < 0.8, "val", "test"))
-
-
-def infer_task(name: str, values: np.ndarray, rows: int, train: np.ndarray, what: str) -> Task:
-    """Integers make a classification task, floats a regression task standardised on the training rows."""
-    if values.shape != (rows,) or values.dtype.kind not in "biuf":
-        raise InputError(
-            f"{what}: y_{name} is {values.dtype} of shape {values.shape}; expected class indices (int) or real values "
-            f"(float) of shape ({rows},)"
-        )
-    try:
-        if values.dtype.kind == "f":
-            known = values[train][np.isfinite(values[train])].astype(np.float64)
-            spread = float(known.std()) if len(known) else 0.0
-            mean = float(known.mean()) if len(known) else 0.0
-            return Task(name, "regression", 1, mean=mean, std=spread if spread > 0 else 1.0)
-        classes = int(values.max(initial=MISSING_CLASS)) + 1
-        if classes > max(rows, 2):
-            raise InputError(
-                f"task '{name}': class index {classes - 1} for {rows} samples; number the classes 0 to C-1"
-            )
-        return Task(name, "classification", classes)
-    except InputError as error:
-        raise InputError(f"{what}: {error}") from None

@@ -16,8 +16,11 @@
 | `/splits/<split>/targets/T` | int64 [N] (-1) or float64 [N] (NaN) | targets of task T; the value for "missing"       |
 | `/splits/<split>/logits/T`  | float32, [N, C]; optional           | the encoder's own head on task T                 |
 | `/splits/<split>/rows_done` | int64, [1]                          | rows of z and logits that are committed          |
+| `/dummies/T/about`          | JSON; optional                      | `activation` of the dummy heads of training      |
+| `/dummies/T/<layer>`        | float32, [M, ...]; optional         | their fixed weights, see `TrainingDummies`        |
 
-`<split>` is `train`, `val` or `test`; a split without rows is absent. T is the task's name with `%`, `/` and a
+`<split>` is `train`, `val` or `test`; a split without rows is absent. `/dummies` is there for encoders trained with
+DGR against linear or ReLU two-layer heads, and readers may pass it over. T is the task's name with `%`, `/` and a
 leading `.` percent-encoded. JSON is UTF-8 with sorted keys in a uint8 dataset (attributes are limited to 64 KiB
 in older libraries). Row data is chunked by rows, about 2 MiB a chunk, with a Fletcher-32 checksum and without
 compression, which would save 7 to 33 % of the size for 3 to 50 times the writing time. All is little-endian and

@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from reprkit.embeddings.dummies import LINEAR, TWO_LAYER, TrainingDummies
 from reprkit.embeddings.format import FORMAT, FORMAT_VERSION, META, SPLITS, decode_json, link_name
 from reprkit.embeddings.rows import check_targets
 from reprkit.embeddings.safe import MEND, attribute, child, damage, dataset, open_h5, read
@@ -164,6 +165,23 @@ class H5Source:
         what = f"{self._where}: {split}"
         values = read(self._target(self._group(split), self.tasks[task]), what)
         return check_targets(self.tasks[task], values, self._rows[split], what)
+
+    def training_dummies(self, task: str) -> TrainingDummies | None:
+        """The dummy heads of a task that the encoder was trained against; None if there are none."""
+        what = f"{self._where}: dummies of '{task}'"
+        with damage(what):
+            home = self.file.get("dummies", getlink=True) and child(self.file, "dummies", h5py.Group, self._where)
+            if home is None or link_name(task) not in home:
+                return None
+            heads = child(home, link_name(task), h5py.Group, self._where)
+            about = decode_json(read(dataset(heads, "about", self._where, kinds="u", ndim=1), what), what)
+            layers = {
+                name: read(dataset(heads, name, self._where, kinds="f", ndim=2 if "bias" in name else 3), what)
+                for name in (*LINEAR, *TWO_LAYER)
+                if name in heads
+            }
+            made = TrainingDummies(layers, str(about.get("activation")))
+            return made.check(self.dim, self.tasks[task].num_outputs, what)
 
     def unstored(self, split: str) -> dict[str, int]:
         """Datasets of `split` of which chunks were never stored, and how many: they would read as fill values."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 
-from reprkit.embeddings.arrays import ArraySource
+from reprkit.embeddings.arrays import ArraySource, HeldMatrix
 from reprkit.embeddings.safe import MAX_DECLARED, MAX_RATIO, check_memory, file_size
 from reprkit.errors import InputError
 
@@ -17,8 +17,8 @@ from reprkit.errors import InputError
 def open_npz(path: Path) -> ArraySource:
     """Read an `.npz` whole.
 
-    Arrays: `z` [N, D]; `y_<task>` [N], integers for classes (-1 = missing), floats for real values (NaN =
-    missing); `ids` [N], unique text; `split` [N] of `train`, `val`, `test`. Pickled arrays are refused.
+    Arrays: `z` [N, D]; `y_<task>` [N]; `ids` [N], unique text; `split` [N] of `train`, `val`, `test`. Any other
+    array is refused, and so are pickled ones.
     """
     arrays = _load(path)
     if "z" not in arrays:
@@ -29,7 +29,15 @@ def open_npz(path: Path) -> ArraySource:
     unknown = sorted(set(arrays) - {"z", "ids", "split"} - {f"y_{name}" for name in targets})
     if unknown:
         raise InputError(f"{path}: unknown array '{unknown[0]}'; use z, y_<task>, ids and split")
-    return ArraySource(arrays["z"], targets, ids=arrays.get("ids"), split=arrays.get("split"), what=str(path))
+    kept = f"NumPy archive; z {arrays['z'].dtype}, held in memory"
+    return ArraySource(
+        HeldMatrix(arrays["z"]),
+        targets,
+        ids=arrays.get("ids"),
+        split=arrays.get("split"),
+        what=str(path),
+        meta={"provenance": {"source": kept}},
+    )
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
@@ -56,20 +64,24 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> np
     """One array, after its header was found to agree with the size of the member."""
     what = f"{path}: array '{member.filename.removesuffix('.npy')}'"
     with archive.open(member) as handle:
-        shape, dtype = _header(handle, what)
-        if dtype.hasobject:
-            raise InputError(f"{what} holds Python objects, which can run code; save numbers or text (dtype U) instead")
+        shape, _, dtype = read_header(handle, what)
         if math.prod(shape) * dtype.itemsize != member.file_size - handle.tell():
             raise InputError(f"{what} declares shape {shape} of {dtype} but holds {member.file_size:,} bytes; refused")
     with archive.open(member) as handle:
         return np.asarray(np.lib.format.read_array(handle, allow_pickle=False))
 
 
-def _header(handle: Any, what: str) -> tuple[tuple[int, ...], np.dtype]:
+def read_header(handle: IO[bytes], what: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in Fortran order, and dtype of the `.npy` that begins here; objects are refused."""
     try:
         version = np.lib.format.read_magic(handle)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(handle)
-    except ValueError as error:
-        raise InputError(f"{what} is not a NumPy array ({error}); save it with numpy.savez") from None
-    return shape, dtype
+        shape, fortran, dtype = read(handle)
+    except (ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{what} is not a NumPy array ({reason}); save it again with numpy") from None
+    if dtype.hasobject:
+        raise InputError(f"{what} holds Python objects, which can run code; save numbers or text (dtype U) instead")
+    if any(size < 0 for size in shape):
+        raise InputError(f"{what} declares shape {shape}; refused")
+    return shape, fortran, dtype

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from reprkit.embeddings import storage
+from reprkit.embeddings.dummies import TrainingDummies
 from reprkit.embeddings.format import (
     FINGERPRINTS,
     FORMAT,
@@ -39,12 +40,14 @@ class Plan:
         targets: split -> link name -> int64 or float64 [N].
         streams: path inside a split -> (width, dtype): `z` and `logits/<task>`, whose rows come later.
         meta: name -> JSON bytes.
+        dummies: link name -> dummy heads of that task.
     """
 
     ids: dict[str, np.ndarray]
     targets: dict[str, dict[str, np.ndarray]]
     streams: dict[str, tuple[int, np.dtype]]
     meta: dict[str, bytes]
+    dummies: dict[str, TrainingDummies] = field(default_factory=dict)
 
     def rows(self, split: str) -> int:
         """Number of rows of `split`, 0 if the file has no such split."""
@@ -69,6 +72,10 @@ class Plan:
         for split, ids in self.ids.items():
             for name, values in {"ids": ids, **self.targets[split]}.items():
                 digest.update(f"{split} {name} {values.dtype.str} {len(values)}\n".encode() + values.tobytes())
+        for task, dummies in sorted(self.dummies.items()):
+            for name, values in sorted(dummies.layers.items()):
+                what = f"dummies {task} {dummies.activation} {name} {values.dtype.str} {values.shape}\n"
+                digest.update(what.encode() + values.tobytes())
         return digest.hexdigest()
 
     def lay_out(self, file: h5py.File) -> None:
@@ -92,6 +99,11 @@ class Plan:
             for name, (width, dtype) in self.streams.items():
                 shape = (len(ids), width)
                 storage.create_rows(group, name, shape, dtype, chunk=self.chunk(split), fill=np.nan)
+        for task, dummies in self.dummies.items():
+            group = file.create_group(f"dummies/{task}")
+            storage.create_bytes(group, "about", encode_json({"activation": dummies.activation}, task))
+            for name, values in dummies.layers.items():
+                storage.create_column(group, name, values.astype("<f4"))
 
 
 def make_plan(
@@ -103,6 +115,7 @@ def make_plan(
     dtype: str,
     logits: Mapping[str, int],
     meta: Mapping[str, Any],
+    dummies: Mapping[str, TrainingDummies],
 ) -> Plan:
     """Check the arguments of `EmbeddingsWriter`: InputError for bad data, ValueError for a mistake in the code."""
     names = [task.name for task in tasks]
@@ -126,7 +139,14 @@ def make_plan(
         }
     streams = {"z": (dim, np.dtype(Z_DTYPES[dtype]))}
     streams |= {f"logits/{link_name(task)}": (width, np.dtype(LOGITS_DTYPE)) for task, width in logits.items()}
-    return Plan(ids, targets, streams, _encode_meta(path, tasks, dim, dtype, meta))
+    if not set(dummies) <= set(names):
+        raise ValueError(f"dummies of unknown tasks: {sorted(dummies)} for tasks {names}")
+    heads = {
+        link_name(task.name): dummies[task.name].check(dim, task.num_outputs, f"{path}: dummies of task '{task.name}'")
+        for task in tasks
+        if task.name in dummies
+    }
+    return Plan(ids, targets, streams, _encode_meta(path, tasks, dim, dtype, meta), heads)
 
 
 def _encode_meta(path: Path, tasks: Sequence[Task], dim: int, dtype: str, meta: Mapping[str, Any]) -> dict[str, bytes]:

@@ -7,42 +7,30 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from reprkit.embeddings.columns import Column
+from reprkit.embeddings.dispatch import open_source
+from reprkit.embeddings.dummies import TrainingDummies
 from reprkit.embeddings.fingerprint import fingerprint_arrays
-from reprkit.embeddings.safe import check_memory, file_size
+from reprkit.embeddings.safe import check_memory
+from reprkit.embeddings.source import Source
 from reprkit.errors import InputError
 from reprkit.tasks import Task
-
-
-class _Source(Protocol):
-    """What a kind of file offers; `Embeddings` adds the checks and conveniences that all of them share."""
-
-    splits: tuple[str, ...]
-    tasks: dict[str, Task]
-    dim: int
-    meta: dict[str, Any]
-
-    def num_rows(self, split: str) -> int: ...
-    def read_z(self, split: str, start: int, stop: int) -> np.ndarray: ...
-    def ids(self, split: str) -> np.ndarray: ...
-    def targets(self, split: str, task: str) -> np.ndarray: ...
-    def read_logits(self, split: str, task: str, start: int, stop: int) -> np.ndarray | None: ...
-    def unstored(self, split: str) -> Mapping[str, int]: ...
-    def close(self) -> None: ...
 
 
 class Embeddings:
     """Frozen embeddings of one encoder, with ids and targets, split by split.
 
-    Opens the `.h5` files of `reprkit embed` (lazily: rows are read when asked for, from inside the file only)
-    and `.npz` files of any origin (whole). Which of the two it is, is told by content, not by name. Arrays that
-    are returned belong to the caller. Can be pickled and used after a fork; each process opens its own handle.
+    Opens the `.h5` files of `reprkit embed`, and `.npz`, `.npy`, `.parquet` and `.h5ad` files of any origin;
+    `reprkit.embeddings.sources()` describes them all. Which it is, is told by content, not by name. All but `.npz`
+    are read lazily: rows of z when asked for, from inside the file only. Arrays that are returned belong to the
+    caller. Can be pickled and used after a fork; each process opens its own handle.
 
     Args:
-        path: an `.h5` or `.npz` file.
+        path: the file; `FILE::NAME` chooses one of several embeddings in an `.h5ad` or `.parquet`.
         allow_partial: read also a file whose writing was interrupted.
 
     Attributes:
@@ -53,7 +41,7 @@ class Embeddings:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, allow_partial: bool = False) -> None:
-        self._adopt(Path(path), _open(Path(path), allow_partial))
+        self._adopt(Path(path), open_source(path, allow_partial=allow_partial))
 
     @classmethod
     def from_arrays(
@@ -71,23 +59,24 @@ class Embeddings:
 
         Args:
             z: [N, D] numbers.
-            targets: task name -> [N]; integers are class indices (-1 = missing), floats real values (NaN = missing).
+            targets: task name -> [N]; integers are class indices (-1 = missing), floats real values (NaN =
+                missing), text the names of classes, which are sorted unless the task is given.
             tasks: what the targets are; inferred for those not named.
             ids: [N] unique names; row numbers if not given.
             split: [N] of `train`, `val`, `test`; if not given, 70/10/20 % by hash of the id.
             label: name of the encoder.
             meta: further entries of `Embeddings.meta`.
         """
-        from reprkit.embeddings.arrays import ArraySource
+        from reprkit.embeddings.arrays import ArraySource, HeldMatrix
 
         self = cls.__new__(cls)
-        source = ArraySource(
-            z, targets, tasks=tasks, ids=ids, split=split, what=label, meta={"label": label, **(meta or {})}
-        )
+        columns: dict[str, Column] = {name: np.asarray(values) for name, values in targets.items()}
+        meta = {"label": label, **(meta or {})}
+        source = ArraySource(HeldMatrix(z), columns, tasks=tasks, ids=ids, split=split, what=label, meta=meta)
         self._adopt(Path(label), source)
         return self
 
-    def _adopt(self, path: Path, source: _Source) -> None:
+    def _adopt(self, path: Path, source: Source) -> None:
         self.path = path
         self._source = source
 
@@ -169,6 +158,11 @@ class Embeddings:
         own = list(self.logits_blocks(split, task))
         return np.concatenate(own) if own else None
 
+    def training_dummies(self, task: str) -> TrainingDummies | None:
+        """The fixed dummy heads of DGR that the encoder was trained against; None if the file has none for the task."""
+        read = getattr(self._source, "training_dummies", None)  # only files of our own have any
+        return read(self._known_task(task)) if read else None
+
     def unstored(self, split: str) -> dict[str, int]:
         """Datasets of `split` with chunks that were never stored (they would read as fill values), and how many."""
         return dict(self._source.unstored(self._known_split(split)))
@@ -225,16 +219,3 @@ class Embeddings:
                 f"{self.path}: {what} of '{split}' has {count} rows with NaN or infinity; drop them or embed again"
             )
         return block
-
-
-def _open(path: Path, allow_partial: bool) -> _Source:
-    file_size(path)
-    with open(path, "rb") as handle:
-        zipped = handle.read(4) == b"PK\x03\x04"
-    if zipped or path.suffix == ".npz":
-        from reprkit.embeddings.npz import open_npz
-
-        return open_npz(path)
-    from reprkit.embeddings.h5 import H5Source
-
-    return H5Source(path, allow_partial=allow_partial)

@@ -10,20 +10,21 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5z
+from h5py import h5l, h5z
 
 from reprkit.errors import InputError
 
-FILTERS = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32}
+FILTERS = frozenset({h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32})
 MAX_DECLARED = 4 << 30
 MAX_RATIO = 1000
 MAX_CHUNK = 512 << 20
+MAX_TEXT = 1024
 ERRORS = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, OverflowError)
 """What h5py, and reading the metadata of a damaged file, can raise beside MemoryError."""
 
@@ -44,14 +45,15 @@ def damage(what: str, mend: str = MEND) -> Iterator[None]:
         raise InputError(f"{what}: the data are damaged ({reason}); {mend}") from None
 
 
-def open_h5(path: Path) -> h5py.File:
+def open_h5(path: Path, mend: str = MEND) -> h5py.File:
     """Open `path` read-only, refusing what is no HDF5 file with a line that says what it is instead."""
     size = file_size(path)
     if size == 0:
-        raise InputError(f"{path}: the file is empty; {MEND}")
+        raise InputError(f"{path}: the file is empty; {mend}")
     if not h5py.is_hdf5(path):
         raise InputError(
-            f"{path}: not an HDF5 file ({_looks_like(path)}); give a file made by `reprkit embed`, or an .npz"
+            f"{path}: not an HDF5 file ({_looks_like(path)}); give a file made by `reprkit embed`, or an .npz, .npy, "
+            ".parquet or .h5ad"
         )
     try:
         return h5py.File(path, "r", locking="best-effort", rdcc_nbytes=8 << 20)
@@ -59,7 +61,7 @@ def open_h5(path: Path) -> h5py.File:
         raise InputError(f"{path}: still being written by another process; wait for it to finish") from None
     except ERRORS as error:
         cut = "the file is truncated" if "truncated" in str(error) else "the file is damaged"
-        raise InputError(f"{path}: {cut} ({' '.join(str(error).split())}); copy it again or {MEND}") from None
+        raise InputError(f"{path}: {cut} ({' '.join(str(error).split())}); copy it again or {mend}") from None
 
 
 def file_size(path: Path) -> int:
@@ -77,60 +79,109 @@ def file_size(path: Path) -> int:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def attribute(file: h5py.File, name: str, default: Any) -> Any:
-    """The scalar attribute `name` of the root, if it is of the type of `default` (int or bytes); else `default`."""
-    if name not in file.attrs:
+def attribute(found: h5py.File | h5py.Group | h5py.Dataset, name: str, default: Any) -> Any:
+    """The scalar attribute `name`, if it is of the type of `default` (int, bytes or str); else `default`."""
+    if name not in found.attrs:
         return default
-    kind = file.attrs.get_id(name)
-    if kind.shape != () or kind.dtype.kind not in ("S" if isinstance(default, bytes) else "iu"):
+    kind = found.attrs.get_id(name)
+    text = h5py.check_string_dtype(kind.dtype) is not None
+    fits = text if isinstance(default, str) else kind.dtype.kind in ("S" if isinstance(default, bytes) else "iub")
+    if kind.shape != () or not fits:
         return default
-    return type(default)(file.attrs[name])
+    value = found.attrs[name]
+    if isinstance(default, str) and isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return type(default)(value)
 
 
-def child(group: h5py.Group, name: str, kind: type, where: str) -> Any:
+def has(group: h5py.Group, name: str) -> bool:
+    """True if `group` has a link of this name, wherever it points."""
+    return bool(group.id.links.exists(name.encode()))
+
+
+def is_hard(group: h5py.Group, name: str) -> bool:
+    """True if the link `name` of `group` leads to an object of the same file; asks without following it."""
+    return bool(group.id.links.get_info(name.encode()).type == h5l.TYPE_HARD)
+
+
+def child(group: h5py.Group, name: str, kind: type, where: str, mend: str = MEND) -> Any:
     """The group or dataset `name` of `group`, if it is there by a hard link; InputError otherwise."""
-    with damage(where):
-        link = group.get(name, getlink=True)
+    with damage(where, mend):
         full = f"{group.name.rstrip('/')}/{name}"
-        if link is None:
-            raise InputError(f"{where}: has no '{full}'; the file is damaged or was not written by reprkit; {MEND}")
-        if not isinstance(link, h5py.HardLink):
+        if not has(group, name):
+            raise InputError(f"{where}: has no '{full}'; the file is damaged or of another kind; {mend}")
+        if not is_hard(group, name):
             raise InputError(f"{where}: '{full}' is a link to somewhere else; refused, the data must be in the file")
         found = group[name]
         if not isinstance(found, kind):
-            raise InputError(f"{where}: '{full}' is not a {kind.__name__.lower()}; the file was not written by reprkit")
+            raise InputError(f"{where}: '{full}' is not a {kind.__name__.lower()}; {mend}")
         return found
 
 
-def dataset(group: h5py.Group, name: str, where: str, *, kinds: str, ndim: int) -> h5py.Dataset:
+def dataset(
+    group: h5py.Group,
+    name: str,
+    where: str,
+    *,
+    kinds: str,
+    ndim: int,
+    filters: Collection[int] = FILTERS,
+    mend: str = MEND,
+) -> h5py.Dataset:
     """The dataset `name` of `group`, checked to be stored inside the file and to be no larger than it says.
 
     Args:
         group: where to look.
         name: its name there.
         where: names the file in error messages.
-        kinds: NumPy dtype kinds that are allowed, for example `"f"` or `"iu"`.
+        kinds: NumPy dtype kinds that are allowed, for example `"f"` or `"iu"`; `T` is text of variable length.
         ndim: number of dimensions.
+        filters: HDF5 filters that are allowed.
+        mend: what to do about damage.
     """
-    found: h5py.Dataset = child(group, name, h5py.Dataset, where)
+    found: h5py.Dataset = child(group, name, h5py.Dataset, where, mend)
     what = f"{where}: '{found.name}'"
-    with damage(what):
+    with damage(what, mend):
         properties = found.id.get_create_plist()
         if found.is_virtual or properties.get_external_count():
             raise InputError(f"{what} keeps its data in other files; refused, the data must be in the file")
-        if found.dtype.hasobject or found.dtype.kind not in kinds or found.shape is None or found.ndim != ndim:
+        kind = "T" if found.dtype == object and h5py.check_string_dtype(found.dtype) else found.dtype.kind
+        if kind not in kinds or (found.dtype.hasobject and kind != "T") or found.shape is None or found.ndim != ndim:
             raise InputError(f"{what} is {found.dtype} of shape {found.shape}; not what an embeddings file holds there")
-        if any(properties.get_filter(i)[0] not in FILTERS for i in range(properties.get_nfilters())):
+        if any(properties.get_filter(i)[0] not in filters for i in range(properties.get_nfilters())):
             raise InputError(f"{what} uses a filter other than gzip, shuffle or fletcher32; write it again without")
         _check_size(found, what)
     return found
 
 
-def read(found: h5py.Dataset, where: str) -> np.ndarray:
+def read(found: h5py.Dataset, where: str, mend: str = MEND) -> np.ndarray:
     """All of a dataset, if it fits into free memory."""
     check_memory(_declared(found), f"{where}: '{found.name}'")
-    with damage(where):
+    with damage(where, mend):
         return np.asarray(found[...])
+
+
+def read_text(found: h5py.Dataset, where: str, mend: str = MEND) -> np.ndarray:
+    """All of a dataset of text, as str.
+
+    Text of variable length may be one long string that every row points to: it is read a few rows at a time, in a
+    tenth of the free memory even then, and strings over `MAX_TEXT` bytes are refused.
+    """
+    what = f"{where}: '{found.name}'"
+    if found.dtype.kind == "S":
+        items = read(found, where, mend).tolist()
+    else:
+        check_memory(_declared(found), what)
+        share = (free_memory() or MAX_DECLARED) // 10 // max(os.stat(found.file.filename).st_size, 1)
+        step, items = min(max(share, 16), 1 << 16), []
+        with damage(what, mend):
+            for start in range(0, len(found), step):
+                items += found[start : start + step].tolist()
+                if max(map(len, items[start:]), default=0) > MAX_TEXT:
+                    raise InputError(f"{what} holds text over {MAX_TEXT} bytes; refused")
+    check_memory(4 * len(items) * max(map(len, items), default=0), what)
+    with damage(what, mend):
+        return np.array([item.decode("utf-8") for item in items], dtype=str)
 
 
 def _declared(found: h5py.Dataset) -> int:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from reprkit.embeddings.dispatch import split_name
 from reprkit.embeddings.reader import Embeddings
 from reprkit.embeddings.rows import check_disjoint, check_ids
 from reprkit.embeddings.safe import MEND
 from reprkit.errors import InputError
+from reprkit.tasks import Task
 
 BLOCK_BYTES = 4 << 20
 """Read in blocks of this size: a file of any length is verified in little memory."""
@@ -56,7 +58,7 @@ def verify(path: str | os.PathLike[str], *, allow_partial: bool = False) -> Veri
         ids = {split: check_ids(embeddings.ids(split), f"{path}: {split}") for split in embeddings.splits}
         check_disjoint(ids, str(path))
         splits = {split: _check_split(embeddings, split) for split in embeddings.splits}
-        return Verification(Path(path), os.stat(path).st_size, embeddings.dim, splits)
+        return Verification(Path(path), os.stat(split_name(path)[0]).st_size, embeddings.dim, splits)
 
 
 def _check_split(embeddings: Embeddings, split: str) -> SplitSummary:
@@ -77,20 +79,35 @@ def describe(path: str | os.PathLike[str]) -> str:
     """A verified file in words, one fact a line, for people."""
     found = verify(path)
     with Embeddings(path) as embeddings:
+        about = embeddings.meta.get("provenance", {})
         lines = [
             f"{path}: {found.nbytes / 1e6:.1f} MB, verified",
-            f"encoder   {embeddings.label}, seed {embeddings.seed}, trained for {', '.join(embeddings.trained_tasks)}",
+            f"file      {about.get('source') or 'reprkit embeddings (HDF5)'}",
+            f"encoder   {embeddings.label}, seed {embeddings.seed}, {_trained_for(embeddings)}",
             f"z         {found.dim} features",
         ]
-        for task in embeddings.tasks.values():
-            size = f"{task.num_outputs} classes" if task.is_discrete else f"in {task.unit}" if task.unit else "real"
-            lines.append(f"task      {task.name}: {task.kind}, {size}")
+        lines += [f"task      {task.name}: {_task_in_words(task)}" for task in embeddings.tasks.values()]
+        lines += [f"no task   {name}: {reason}" for name, reason in about.get("left_out", {}).items()]
         for split, summary in found.splits.items():
             labelled = ", ".join(f"{name} {count}" for name, count in summary.labelled.items())
             own = f"; own outputs for {', '.join(summary.logits)}" if summary.logits else ""
             size = f"rms {summary.rms:.4g}, peak {summary.peak:.4g}"
             lines.append(f"{split:<9} {summary.rows} rows (with a target: {labelled}); {size}{own}")
         lines += [f"{name:<12} sha256 {value}" for name, value in embeddings.fingerprints.items()]
-        if rule := embeddings.meta.get("provenance", {}).get("split_rule"):
-            lines.append(f"splits    {rule}")
+        if rule := about.get("split_rule"):
+            lines.append(f"splits    {'as the file says' if rule == 'given' else rule}")
     return "\n".join(lines)
+
+
+def _trained_for(embeddings: Embeddings) -> str:
+    """What the encoder was trained for; files of another origin do not say."""
+    if not embeddings.meta.get("trained_tasks"):
+        return "trained elsewhere"
+    return f"trained for {', '.join(embeddings.trained_tasks)}"
+
+
+def _task_in_words(task: Task) -> str:
+    if not task.is_discrete:
+        return f"{task.kind}, {f'in {task.unit}' if task.unit else 'real'}"
+    some = [*task.classes[:8], *(["..."] if len(task.classes) > 8 else [])]
+    return f"{task.kind}, {task.num_outputs} classes" + (f" ({', '.join(some)})" if some else "")

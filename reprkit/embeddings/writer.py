@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from reprkit.embeddings import storage
+from reprkit.embeddings.dummies import TrainingDummies
 from reprkit.embeddings.format import link_name
 from reprkit.embeddings.plan import Plan, make_plan
 from reprkit.embeddings.rows import SplitRows, check_split_names
@@ -44,6 +45,7 @@ class EmbeddingsWriter:
             `transform`) and `provenance`, in plain JSON types. Missing ones become the file's stem, 0, all tasks
             and empty objects.
         dtype: how z is stored; `float16` halves the file and rounds to 11 significant bits.
+        dummies: task name -> the dummy heads that the encoder was trained against.
 
     Raises:
         InputError: unusable ids, targets or names; another process is writing the same file; the disk is full.
@@ -59,10 +61,13 @@ class EmbeddingsWriter:
         logits: Mapping[str, int] | None = None,
         meta: Mapping[str, Any] | None = None,
         dtype: Literal["float32", "float16"] = "float32",
+        dummies: Mapping[str, TrainingDummies] | None = None,
     ) -> None:
         self.path = Path(path)
         self.partial = self.path.with_name(self.path.name + ".partial")
-        self._plan = make_plan(self.path, splits, tasks, dim=dim, dtype=dtype, logits=logits or {}, meta=meta or {})
+        self._plan = make_plan(
+            self.path, splits, tasks, dim=dim, dtype=dtype, logits=logits or {}, meta=meta or {}, dummies=dummies or {}
+        )
         with self._disk():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             done = self._resume()
@@ -111,6 +116,7 @@ class EmbeddingsWriter:
 
     def finish(self) -> Path:
         """Read everything back, mark the file complete, flush it to disk and give it its name."""
+        from reprkit.embeddings.reader import Embeddings
         from reprkit.embeddings.verification import verify
 
         for split in self._plan.ids:
@@ -118,6 +124,9 @@ class EmbeddingsWriter:
                 raise ValueError(f"'{split}' has {self._done[split]} of {self._plan.rows(split)} rows; append the rest")
         self.close()
         verify(self.partial, allow_partial=True)
+        with Embeddings(self.partial, allow_partial=True) as embeddings:
+            for task in embeddings.tasks:
+                embeddings.training_dummies(task)
         with self._disk():
             with self._open() as file:
                 file.attrs.modify("complete", np.uint8(1))
