@@ -29,6 +29,7 @@ class SufficientStatistics:
         class_counts: task -> [C] rows of each class; rows without a target count nowhere.
         class_sums: task -> [C, D] sums of the *centred* rows of each class.
         class_squares: task -> [C] sums of the squared distances of the rows of each class from the mean of all rows.
+        quartic: sum of the fourth powers of the distances of the rows from their mean.
     """
 
     count: int
@@ -39,6 +40,7 @@ class SufficientStatistics:
     class_counts: Mapping[str, np.ndarray] = field(default_factory=dict)
     class_sums: Mapping[str, np.ndarray] = field(default_factory=dict)
     class_squares: Mapping[str, np.ndarray] = field(default_factory=dict)
+    quartic: float = float("nan")
 
     @property
     def dim(self) -> int:
@@ -137,7 +139,7 @@ def sufficient_statistics(
 
     def partial(
         item: tuple[int, np.ndarray],
-    ) -> tuple[int, np.ndarray, np.ndarray, float, np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+    ) -> tuple[int, np.ndarray, np.ndarray, float, np.ndarray, float, np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
         start, block = item
         raw = block.astype(np.float64)
         norms = np.sqrt(np.einsum("nd,nd->n", raw, raw))
@@ -146,23 +148,33 @@ def sufficient_statistics(
         squares = np.einsum("nd,nd->n", raw, raw)
         hot = [linalg.one_hot(y[start : start + len(raw)], classes) for y, classes in targets.values()]
         sums = [(classes @ raw, classes @ squares) for classes in hot]
-        return len(raw), raw.sum(axis=0), raw.T @ raw, float(norms.sum()), unit, sums
+        quartic = float(squares @ squares)
+        return len(raw), raw.sum(axis=0), raw.T @ raw, float(norms.sum()), unit, quartic, squares @ raw, sums
 
     dim = len(shift)
     count, total, scatter, norm_sum, unit_sum = 0, np.zeros(dim), np.zeros((dim, dim)), 0.0, np.zeros(dim)
+    quartic, cubic = 0.0, np.zeros(dim)
     class_sums = {name: np.zeros((classes, dim)) for name, (_, classes) in targets.items()}
     class_squares = {name: np.zeros(classes) for name, (_, classes) in targets.items()}
-    for n, part, product, norms, unit, sums in linalg.ordered_map(partial, with_starts(), workers=workers):
+    for n, part, product, norms, unit, fourth, third, sums in linalg.ordered_map(
+        partial, with_starts(), workers=workers
+    ):
         count += n
         total += part
         scatter += product
         norm_sum += norms
         unit_sum += unit
+        quartic += fourth
+        cubic += third
         for name, (values, squares) in zip(class_sums, sums, strict=True):
             class_sums[name] += values
             class_squares[name] += squares
 
     offset = total / count
+    far = float(offset @ offset)
+    # of |r - o|^4, with the scatter of r about the shift and sum r = N o
+    quartic += 4 * float(offset @ scatter @ offset - offset @ cubic) + 2 * far * float(np.trace(scatter))
+    quartic -= 3 * count * far**2
     counts = {name: np.bincount(y[y >= 0], minlength=classes) for name, (y, classes) in targets.items()}
     return SufficientStatistics(
         count=count,
@@ -176,4 +188,5 @@ def sufficient_statistics(
             name: squares - 2 * class_sums[name] @ offset + counts[name] * (offset @ offset)
             for name, squares in class_squares.items()
         },
+        quartic=quartic,
     )
