@@ -1,0 +1,273 @@
+"""Do 95% intervals hold the truth 95% of the time? Simulated encoders, whose truth is known, say so.
+
+Every cell is simulated `n_sims` times, so that its coverage has a standard error of 100 sqrt(0.95 * 0.05 / n_sims)
+percentage points: 0.34 for 4000. An interval passes between 93% and 97%, which is at least 3.5 standard errors either
+side of 95%. Where a method errs on the wide side by design, only the lower bound holds. Run with -s for the table.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from reprkit.analysis import universality
+from reprkit.analysis.intervals import TwoWayBootstrap, interval
+from reprkit.analysis.order import spearman_interval, triplet_accuracy
+from reprkit.analysis.probes.metrics import measure
+from reprkit.analysis.probes.outcome import Outcome
+from reprkit.analysis.stats import (
+    bootstrap_mean,
+    hierarchical_bootstrap,
+    paired_bootstrap,
+    paired_bootstraps,
+    t_interval,
+    wilson,
+)
+from reprkit.recipe import UniversalityConfig
+from reprkit.tasks import Task
+
+LOWEST, HIGHEST = 0.93, 0.97
+
+
+def check(what, bounds, truth, *, highest=HIGHEST):
+    """The share of `bounds` [n_sims, 2] that hold the truth is what it should be."""
+    low, high = np.asarray(bounds, np.float64).T
+    covered = float(((low <= truth) & (truth <= high)).mean())
+    print(f"{what:60s} {100 * covered:5.1f}%  ({len(low)} simulations)")
+    assert LOWEST <= covered <= highest, what
+
+
+# Means over samples ---------------------------------------------------------------------------------------------------
+
+LAWS = {
+    "normal": (lambda rng, shape: rng.normal(size=shape), 0.0),
+    "right half of the time": (lambda rng, shape: rng.random(shape) < 0.5, 0.5),
+    "right 9 times in 10": (lambda rng, shape: rng.random(shape) < 0.9, 0.9),
+    # One of two encoders is right: 7% of samples the second, 5% the first.
+    "difference of two": (lambda rng, shape: rng.choice([-1, 0, 1], p=[0.05, 0.88, 0.07], size=shape), 0.02),
+    # Most losses are near 0 and a few are large; log-normal.
+    "skewed loss": (lambda rng, shape: rng.lognormal(-1, 1, size=shape), np.exp(-0.5)),
+}
+
+
+SMALLEST = {
+    "normal": 10,
+    "right half of the time": 20,
+    "right 9 times in 10": 50,
+    "difference of two": 100,
+    "skewed loss": 500,
+}
+"""Samples from which an interval keeps its word; below, a percentile interval of such values is too narrow."""
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_bootstrap_of_a_mean(law):
+    check_means(law, SMALLEST[law], 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("n", [20, 50, 200, 1000, 3000])
+def test_bootstrap_of_a_mean_of_many(law, n):
+    if n > SMALLEST[law]:
+        check_means(law, n, 4)
+
+
+def check_means(law, n, thousands):
+    draw, truth = LAWS[law]
+    rng = np.random.default_rng(n)
+    tables = [draw(rng, (n, 1000)).astype(np.float64) for _ in range(thousands)]
+    bounds = [ends for seed, x in enumerate(tables) for _, *ends in paired_bootstraps(x, resamples=1000, seed=seed)]
+    check(f"bootstrap of a mean, {law}, n = {n}", bounds, truth)
+    x = tables[0][:, 0]
+    assert bootstrap_mean(x)[1:] == pytest.approx(tuple(bounds[0]))
+    assert paired_bootstrap(np.ones(n), x + 1)[1:] == pytest.approx(tuple(bounds[0]))
+
+
+@pytest.mark.slow
+def test_bootstrap_of_a_weighted_mean():
+    """Values that depend on their weights: the truth is E[w^2] / E[w]."""
+    rng, bounds = np.random.default_rng(0), []
+    for seed in range(1500):
+        weights = rng.integers(1, 6, size=100)
+        values = weights + rng.normal(size=100)
+        bounds.append(bootstrap_mean(values, weights=weights, resamples=500, seed=seed)[1:])
+    check("bootstrap of a weighted mean, n = 100", bounds, 11 / 3)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
+def test_students_interval_over_seeds(seeds):
+    values = np.random.default_rng(seeds).normal(0.7, 0.01, size=(4000, seeds))
+    check(f"Student, {seeds} seeds", [t_interval(row)[1:] for row in values], 0.7)
+
+
+@pytest.mark.parametrize("n", [30, 100, 1000])
+def test_wilson(n):
+    """Coverage is a sum over all outcomes: exact. It swings with p, so its mean and its worst value are checked."""
+    bounds = np.array([wilson(k, n) for k in range(n + 1)])
+    shares = np.linspace(0.05, 0.95, 181)
+    inside = (bounds[:, 0] <= shares[:, None]) & (shares[:, None] <= bounds[:, 1])
+    covered = (stats.binom.pmf(np.arange(n + 1), n, shares[:, None]) * inside).sum(axis=1)
+    print(f"Wilson, n = {n}: mean {100 * covered.mean():.1f}%, worst {100 * covered.min():.1f}%, exact")
+    assert covered.mean() == pytest.approx(0.95, abs=0.01)
+    assert covered.min() > 0.91
+
+
+# Metrics of probes ----------------------------------------------------------------------------------------------------
+
+PER_CALL = 20
+
+
+def outcome_of_classes(y, recall, rng):
+    """A classifier with a normal margin as its logit, right with probability `recall` [C] for each class."""
+    margin = rng.normal(stats.norm.ppf(recall)[y], 1.0)
+    log_p = np.full((len(y), len(recall)), -30.0)
+    log_p[np.arange(len(y)), y] = -np.logaddexp(0, -margin)
+    predicted = np.where(margin > 0, y, (y + 1) % len(recall))
+    return Outcome(predicted, {}, 0.0, 1, log_p)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "prior"), [(150, [0.25] * 4), (1000, [0.7, 0.2, 0.07, 0.03])])
+def test_metrics_of_classes(n, prior):
+    recall, task, rng = np.array([0.9, 0.8, 0.7, 0.5]), Task("t", "classification", 4), np.random.default_rng(n)
+    losses = [stats.norm(m).expect(lambda x: np.logaddexp(0, -x)) for m in stats.norm.ppf(recall)]
+    truth = {"accuracy": recall @ prior, "balanced_accuracy": recall.mean(), "log_loss": np.dot(losses, prior)}
+    bounds = {metric: [] for metric in truth}
+    for seed in range(200):
+        y = rng.choice(4, p=prior, size=n)
+        while len(np.unique(y)) < 4:
+            y = rng.choice(4, p=prior, size=n)
+        outcomes = {str(i): outcome_of_classes(y, recall, rng) for i in range(PER_CALL)}
+        for row in measure(task, y, outcomes, resamples=1000, seed=seed).values():
+            for metric in truth:
+                bounds[metric].append(row[metric][1:])
+    for metric, value in truth.items():
+        check(f"{metric}, n = {n}, rarest class {min(prior) * n:.0f}", bounds[metric], value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [150, 1000])
+def test_metrics_of_values(n):
+    """Targets are drawn anew for each simulation: R2 depends on their spread as well."""
+    task, rng, truth = (
+        Task("t", "regression", 1),
+        np.random.default_rng(n),
+        {"r2": 0.64, "mae": 0.6 * np.sqrt(2 / np.pi)},
+    )
+    bounds = {metric: [] for metric in truth}
+    for seed in range(2500):
+        y = rng.normal(size=n)
+        outcome = Outcome(y + 0.6 * rng.normal(size=n), {}, 0.0, 1)
+        row = measure(task, y, {"ridge": outcome}, resamples=500, seed=seed)["ridge"]
+        for metric in truth:
+            bounds[metric].append(row[metric][1:])
+    for metric, value in truth.items():
+        check(f"{metric}, n = {n}", bounds[metric], value)
+
+
+# Several sources of chance --------------------------------------------------------------------------------------------
+
+SOURCES = {"seeds": (1.0, 1.0, 1.0), "samples": (0.0, 10.0, 1.0), "both": (0.5, 10.0, 1.0)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("source", SOURCES)
+def test_seeds_and_samples(source, seeds):
+    """On the wide side between the extremes by design, hence no upper bound but 1."""
+    by_seed, by_sample, rest = SOURCES[source]
+    rng, bounds = np.random.default_rng(seeds), []
+    for seed in range(1500):
+        values = rng.normal(size=(seeds, 200)) * rest + by_sample * rng.normal(size=200)
+        values += by_seed * rng.normal(size=(seeds, 1))
+        bounds.append(hierarchical_bootstrap(values, resamples=500, seed=seed)[1:])
+    check(f"hierarchical bootstrap, {seeds} seeds, spread of {source}", bounds, 0.0, highest=1.0)
+
+
+# Standard deviations of a dummy's, a sample's and a pair's effect, as functions of M and n.
+EFFECTS = {
+    "dummies": lambda m, n: (1.0, 0.0, 0.1),
+    "samples": lambda m, n: (0.0, 1.0, 0.5),
+    "both": lambda m, n: (np.sqrt(m / n), 1.0, 0.5),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("effects", EFFECTS)
+@pytest.mark.parametrize(("m", "n"), [(3, 300), (8, 100), (8, 1000), (16, 300), (64, 100), (64, 1000)])
+def test_two_way_bootstrap(effects, m, n):
+    rng, (by_dummy, by_sample, rest) = np.random.default_rng(m * n), EFFECTS[effects](m, n)
+    bounds = []
+    for seed in range(100):
+        weights = TwoWayBootstrap.sample_weights(400, seed)(n)
+        for _ in range(20):
+            losses = (
+                by_dummy * rng.normal(size=(m, 1)) + by_sample * rng.normal(size=n) + rest * rng.normal(size=(m, n))
+            )
+            boot = TwoWayBootstrap(m, 400, seed, views=["raw"])
+            boot.add(weights, np.ones(n, bool), {"raw": losses.astype(np.float32)}, {})
+            bounds.append(interval(boot.dummy_losses()[1]["raw"]))
+    # Widening for three dummies holds for any share of the variance that they have.
+    check(f"two-way, {m} dummies, n = {n}, spread of {effects}", bounds, 0.0, highest=1.0 if m < 8 else HIGHEST)
+
+
+def gaussian_classes(fake_embeddings, test_rows, seed):
+    """Three Gaussian classes in 6 dimensions; train and val are the same for every seed, test is fresh."""
+    means = np.random.default_rng(0).normal(size=(3, 6))
+    z, y = {}, {}
+    for split, n, stream in (("train", 300, 1), ("val", 150, 2), ("test", test_rows, 3 + seed)):
+        rng = np.random.default_rng([7, stream])
+        y[split] = rng.choice(3, p=[0.5, 0.3, 0.2], size=n)
+        z[split] = means[y[split]] + rng.normal(size=(n, 6))
+    return fake_embeddings(z, {"kind": y}, [Task("kind", "classification", 3)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("m", [8, 32])
+def test_universality_end_to_end(fake_embeddings, m):
+    """The gap and U_rel of a fixed encoder, with L* fitted on one train split, over fresh dummies and test samples.
+
+    The truth is that of 20,000 test samples and 3,000 other dummies; what the fit of L* owes to its train sample is
+    no part of these intervals, and none of this truth.
+    """
+
+    def measured(test_rows, seed, **options):
+        file = gaussian_classes(fake_embeddings, test_rows, seed)
+        return universality(file, config=UniversalityConfig(seed=seed, **options), progress=False).iloc[0]
+
+    truth = measured(20_000, 10**6, num_dummies=3000, bootstrap=2)
+    rows = [measured(250, seed, num_dummies=m, bootstrap=400) for seed in range(1500)]
+    for name in ("gap", "U_rel", "U_rel_tau"):
+        bounds = [(row[f"{name}_low"], row[f"{name}_high"]) for row in rows]
+        check(f"universality: {name}, {m} dummies, n = 250", bounds, truth[name])
+
+
+# Order ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [100, 400])
+def test_spearman(n):
+    """Of two normal variables with correlation 0.8: (6 / pi) asin(0.4)."""
+    rng, bounds = np.random.default_rng(n), []
+    for seed in range(2000):
+        x = rng.normal(size=n)
+        bounds.append(spearman_interval(x, 0.8 * x + 0.6 * rng.normal(size=n), resamples=500, seed=seed)[1:])
+    check(f"Spearman, n = {n}", bounds, 6 / np.pi * np.arcsin(0.4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "triplets"), [(100, 1000), (100, 20_000), (400, 3000)])
+def test_triplets(n, triplets):
+    def sample(rng, size):
+        y = rng.integers(5, size=size)
+        return y[:, None] * np.array([1.0, 0.5, 0.0]) + 1.5 * rng.normal(size=(size, 3)), y
+
+    rng, bounds = np.random.default_rng(n), []
+    truth, low, high = triplet_accuracy(*sample(rng, 200_000), triplets=2_000_000)
+    assert high - low < 0.005
+    for seed in range(1500):
+        bounds.append(triplet_accuracy(*sample(rng, n), triplets=triplets, seed=seed)[1:])
+    check(f"triplet accuracy, n = {n}, {triplets} triplets", bounds, truth)
