@@ -29,8 +29,9 @@ from threadpoolctl import threadpool_limits
 
 from reprkit.analysis import linalg
 from reprkit.analysis.dummies import draw_dummies
-from reprkit.analysis.scoring import Request, dummy_losses, linear_permutations
-from reprkit.analysis.study import row_blocks
+from reprkit.analysis.gauges import linear_permutations
+from reprkit.analysis.rows import Rows
+from reprkit.analysis.scoring import CrossEntropy, dummy_losses
 
 CLASSES = (7, 2, 5)
 
@@ -77,10 +78,10 @@ def variants(rows: int, dim: int, count: int) -> dict[str, Callable[[], list[np.
         for c, y in zip(CLASSES, targets, strict=True):
             n = counts[start : start + c]
             centred = sums[start : start + c] - n[:, None] * mean
-            requests.append(Request(view, y, linear_permutations(dummies, view, n, centred)))
+            requests.append(CrossEntropy(view, y, linear_permutations(dummies, view, n, centred)))
             start += c
         totals = [np.zeros(count) for _ in CLASSES]
-        for _, losses in dummy_losses(row_blocks(z), dummies, requests, mean=mean):
+        for _, losses in dummy_losses((block for _, block in Rows.of(z).blocks()), dummies, requests, mean=mean):
             for total, block in zip(totals, losses, strict=True):
                 total += block.sum(axis=1, dtype=np.float64)
         return [total / rows for total in totals]

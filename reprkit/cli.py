@@ -44,7 +44,8 @@ to share the work:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     parser = _parser()
-    plain, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    plain, overrides = (words, []) if words[:1] == ["compare"] else split_overrides(words)  # its --seeds is its own
     try:
         arguments = parser.parse_args(plain)
         if overrides and not arguments.takes_overrides:
@@ -156,6 +157,31 @@ def _parser() -> OneLineParser:
     universality.add_argument("--num_dummies", type=int, default=64, help="random predictors (default: %(default)s)")
     universality.add_argument("--init", choices=["gaussian", "paper"], default="gaussian")
     universality.add_argument("--out", help="CSV to write as well")
+
+    compare = command(
+        "compare",
+        _compare,
+        "Compare encoders on the same test samples, paired. Probes, own heads, universality, geometry and likeness, "
+        "each against the baseline with 95% intervals, and what is gained on one task at the price of another.",
+    )
+    compare.add_argument(
+        "embeddings", nargs="*", help=".h5 or .npz files, or folders of runs; the first is the baseline"
+    )
+    compare.add_argument(
+        "--seeds", nargs="+", metavar="RUN_FOLDER",
+        help="instead of files: folders of `reprkit run`; methods are compared over their training seeds",
+    )  # fmt: skip
+    compare.add_argument("--tasks", nargs="+", help="default: those that all encoders were trained for")
+    compare.add_argument("--probes", nargs="+", help="any of knn linear svm_linear svm_rbf tree; svm means both")
+    compare.add_argument("--parts", nargs="+", help="any of probes universality geometry similarity (default: all)")
+    compare.add_argument("--baseline", metavar="LABEL_OR_PATH", help="default: the first file; with --seeds, vanilla")
+    compare.add_argument(
+        "--view", metavar="PROBE", help="predictor of the trade-offs (default: linear); head: own heads"
+    )
+    compare.add_argument(
+        "--different_transform", action="store_true", help="accept images that were resized or normalised differently"
+    )
+    compare.add_argument("--out", help="folder for compare.csv, pareto.csv, compare.md and figures")
 
     tsne = command("tsne", _tsne, "Draw t-SNE maps of embeddings files on the same samples.")
     tsne.add_argument("embeddings", nargs="+", help=".h5 or .npz files")
@@ -320,6 +346,24 @@ def _universality(args: argparse.Namespace) -> None:
     print(frame[shown].to_string(index=False, float_format="%.4g"))
     if args.out:
         write_frame(frame, Path(args.out))
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from reprkit.analysis.compare import compare_encoders, compare_seeds
+
+    if bool(args.seeds) == bool(args.embeddings):
+        raise InputError("compare: give two or more embeddings files, or folders of runs after --seeds")
+    if args.out:
+        check_out_folder(args.out)
+    given = {name: value for name in ("probes", "parts") if (value := getattr(args, name)) is not None}
+    options = {name: getattr(args, name) for name in ("tasks", "baseline", "view", "different_transform")}
+    if args.seeds:
+        result = compare_seeds(args.seeds, **options, **given)
+    else:
+        result = compare_encoders(*args.embeddings, **options, **given)
+    print(result.text())
+    if args.out:
+        print(f"\nreport: {result.write(args.out)[-1]}")
 
 
 def _tsne(args: argparse.Namespace) -> None:

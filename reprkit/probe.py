@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 import sys
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reprkit.embeddings import sources
+from reprkit.embeddings.dispatch import split_name
 from reprkit.errors import InputError
 from reprkit.exits import OneLineParser, exit_code
+from reprkit.recipe import PROBE_GROUPS, PROBES
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from reprkit.embeddings import Embeddings
 
 _CHECKPOINTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    groups = ", ".join(f"{name} means {' '.join(members)}" for name, members in PROBE_GROUPS.items())
     parser = OneLineParser(
         prog="python -m reprkit.probe",
-        description="Fit kNN, linear, SVM and decision-tree probes on frozen embeddings and score them on the test "
-        "split with 95% intervals. Hyperparameters are chosen on the validation split only.",
-        epilog="sources: embeddings of reprkit (.h5), arrays made elsewhere (.npz with z, y_<task>, optional ids and "
-        "split), a checkpoint (.safetensors) or a run folder, which is embedded first.",
+        description="Fit simple predictors (probes) on frozen embeddings and score them on the test split with 95%\n"
+        "intervals. Hyperparameters are chosen on the validation split only. analysis/COLUMNS.md explains the table.",
+        epilog="A checkpoint (.safetensors) or run folder is embedded first. Sources of any kinds and tasks make\n"
+        f"one table.\n\n{sources()}",
+        formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("sources", nargs="+", metavar="CHECKPOINT_OR_EMBEDDINGS")
     parser.add_argument("--data", help="root of the data set, for a checkpoint whose data has moved")
     parser.add_argument("--probes", nargs="+", default=["knn", "linear", "svm", "tree"],
-                        help="any of knn linear svm_linear svm_rbf tree; svm means both (default: all)")  # fmt: skip
-    parser.add_argument("--tasks", nargs="+", help="default: the tasks the encoder was trained for")
+                        help=f"any of {' '.join(PROBES)}; {groups} (default: knn linear svm tree)")  # fmt: skip
+    parser.add_argument("--tasks", nargs="+", help="default: the tasks the encoder was trained for; a source that has "
+                        "only some of them is probed on those")  # fmt: skip
     parser.add_argument("--bootstrap", type=int, default=1000, help="resamples for intervals (default: %(default)s)")
     parser.add_argument("--out", help="CSV to write as well; predictions go to a folder beside it")
     try:
@@ -41,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _probe(
-    sources: list[str], data: str | None, probes: list[str], tasks: list[str] | None, bootstrap: int, out: str | None
+    named: list[str], data: str | None, probes: list[str], tasks: list[str] | None, bootstrap: int, out: str | None
 ) -> None:
     import pandas as pd
 
@@ -55,9 +64,9 @@ def _probe(
         check_out_file(out)
     frames = []
     with ExitStack() as stack:
-        files = [stack.enter_context(Embeddings(embeddings_of(Path(source), data))) for source in sources]
+        files = [stack.enter_context(Embeddings(embeddings_of(Path(source), data))) for source in named]
         for file, label in zip(files, distinct_labels(files), strict=True):
-            result = probe_with_predictions(file, tasks=tasks, config=config, label=label)
+            result = probe_with_predictions(file, tasks=own_tasks(file, files, tasks), config=config, label=label)
             frames.append(result.frame)
             if out:
                 home = Path(out).with_name(Path(out).stem + "_predictions")
@@ -67,6 +76,14 @@ def _probe(
     if out:
         write_frame(frame, Path(out))
     print(table(frame))
+
+
+def own_tasks(file: Embeddings, files: Sequence[Embeddings], tasks: Sequence[str] | None) -> Sequence[str] | None:
+    """Those of `tasks` that `file` has; also those that no file has, and all if it has none: they are refused."""
+    if tasks is None:
+        return None
+    anywhere = {name for each in files for name in each.tasks}
+    return [name for name in tasks if name in file.tasks or name not in anywhere] or tasks
 
 
 def embeddings_of(source: Path, data: str | None = None) -> Path:
@@ -81,7 +98,7 @@ def embeddings_of(source: Path, data: str | None = None) -> Path:
         from reprkit.training import embed
 
         return embed(source, data=data)
-    if not source.is_file():
+    if not split_name(source)[0].is_file():
         raise InputError(f"{source}: no such file; give a checkpoint, a run folder or an embeddings file")
     if source.suffix in _CHECKPOINTS:
         from reprkit.training import embed

@@ -38,7 +38,11 @@ METHODS: dict[str, tuple[str, ...]] = {
 ADDITIONS = ("dgr", "sam", "pta")
 """What `+` adds to a method, in the order in which it is written."""
 
-PROBES = ("knn", "linear", "svm_linear", "svm_rbf", "tree")
+PROBES = ("ncm", "lda", "knn", "linear", "svm_linear", "svm_rbf", "tree", "tree_pca", "tree_rotated", "mlp")
+"""Probes from simple to complex."""
+
+PROBE_GROUPS = {"svm": ("svm_linear", "svm_rbf"), "trees": ("tree", "tree_pca", "tree_rotated")}
+"""Names that stand for several probes."""
 
 
 @dataclass(frozen=True)
@@ -258,20 +262,24 @@ class ProbeConfig:
     """Which probes judge the embeddings, and how many resamples make their intervals.
 
     Attributes:
-        probes: any of knn, linear, svm_linear, svm_rbf, tree (svm stands for both SVMs).
+        probes: any of ncm, lda, knn, linear, svm_linear, svm_rbf, tree, tree_pca, tree_rotated, mlp; svm stands for
+            both SVMs, trees for the tree on all three bases. ncm and lda are for classes only.
         bootstrap: resamples of the test samples for 95% intervals.
-        max_svm: training rows for the exact RBF SVM; above it a stratified subsample is used, and said so.
+        max_svm: training rows for the exact RBF SVM; above it its Nystroem approximation is fitted, and said so.
+        memory_mb: MiB of embeddings up to which a file is held in memory; a larger one is streamed from disk.
     """
 
-    probes: tuple[str, ...] = ("knn", "linear", "svm_linear", "svm_rbf", "tree")
+    probes: tuple[str, ...] = PROBES
     bootstrap: int = 1000
     max_svm: int = 10000
+    memory_mb: int = 1024
 
     def __post_init__(self) -> None:
-        known = set(self.probes) <= {*PROBES, "svm"}
-        _check("probe.probes", list(self.probes), known, f"some of {', '.join(PROBES)}, svm")
+        names = (*PROBES, *PROBE_GROUPS)
+        _check("probe.probes", list(self.probes), set(self.probes) <= set(names), f"some of {', '.join(names)}")
         _check("probe.bootstrap", self.bootstrap, self.bootstrap >= 2, "at least 2")
         _check("probe.max_svm", self.max_svm, self.max_svm >= 100, "at least 100")
+        _check("probe.memory_mb", self.memory_mb, self.memory_mb >= 0, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -284,6 +292,8 @@ class UniversalityConfig:
         bootstrap: two-way resamples (dummies and samples) for 95% intervals.
         init: gaussian (N(0, 1/D), rotation-invariant) or paper (PyTorch's default).
         seed: seed of the predictors, apart from those seen in training.
+        groups: separator such as "#", before which a sample's id names the group (image) it was taken from: intervals
+            then resample groups; empty resamples samples.
     """
 
     num_dummies: int = 64
@@ -291,6 +301,7 @@ class UniversalityConfig:
     bootstrap: int = 400
     init: Literal["gaussian", "paper"] = "gaussian"
     seed: int = 20240916
+    groups: str = ""
 
     def __post_init__(self) -> None:
         heads = bool(self.heads) and set(self.heads) <= {"linear", "mlp"}

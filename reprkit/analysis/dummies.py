@@ -43,7 +43,7 @@ class Dummies:
     """M random predictors with up to K outputs each.
 
     Attributes:
-        head: `linear`, or `mlp` (D -> 64 -> K with ReLU between).
+        head: `linear`, or `mlp` (D -> H -> K with ReLU between).
         first: weights of the layer that reads z, float64: [K, M, D] (linear) or [M, H, D] (mlp).
         first_bias: [K, M] or [M, H].
         second: [M, K, H] output weights of an mlp; None for linear.
@@ -102,14 +102,21 @@ class Dummies:
         out += self.second_bias.T.astype(first.dtype)[:, :, None]
         return out
 
+    def part(self, predictors: slice) -> Dummies:
+        """Some of the predictors."""
+        if self.second is None or self.second_bias is None:
+            return replace(self, first=self.first[:, predictors], first_bias=self.first_bias[:, predictors])
+        return replace(
+            self,
+            first=self.first[predictors],
+            first_bias=self.first_bias[predictors],
+            second=self.second[predictors],
+            second_bias=self.second_bias[predictors],
+        )
+
     def first_few(self, count: int) -> Dummies:
         """The first `count` predictors (all, if there are fewer)."""
-        if self.second is None or self.second_bias is None:
-            return replace(self, first=self.first[:, :count], first_bias=self.first_bias[:, :count])
-        second, second_bias = self.second[:count], self.second_bias[:count]
-        return replace(
-            self, first=self.first[:count], first_bias=self.first_bias[:count], second=second, second_bias=second_bias
-        )
+        return self.part(slice(count))
 
     def digest(self, outputs: int) -> str:
         """First 16 hex digits of the SHA-256 of the float32 weights and biases that a task with `outputs` uses."""
@@ -125,7 +132,14 @@ class Dummies:
 
 
 def draw_dummies(
-    head: Literal["linear", "mlp"], *, dim: int, outputs: int, count: int = 64, seed: int = 0, init: Init = "gaussian"
+    head: Literal["linear", "mlp"],
+    *,
+    dim: int,
+    outputs: int,
+    count: int = 64,
+    seed: int = 0,
+    init: Init = "gaussian",
+    hidden: int = HIDDEN,
 ) -> Dummies:
     """Draw fresh predictors.
 
@@ -137,8 +151,9 @@ def draw_dummies(
         seed: start of the streams.
         init: `gaussian`: weights N(0, 1/fan-in), biases 0; the law does not change when z is rotated.
             `paper`: PyTorch's default for linear layers, uniform in +-1/sqrt(fan-in) for weights and biases.
+        hidden: hidden units of an `mlp`.
     """
-    widths = [(outputs, dim)] if head == "linear" else [(HIDDEN, dim), (outputs, HIDDEN)]
+    widths = [(outputs, dim)] if head == "linear" else [(hidden, dim), (outputs, hidden)]
     drawn = [
         [_layer(np.random.RandomState([seed, m, depth]), *width, init) for m in range(count)]
         for depth, width in enumerate(widths)

@@ -1,4 +1,4 @@
-"""The optimal two-layer predictor, as well as it can be found: several restarts, each stopped on validation log-loss.
+"""The optimal two-layer predictor, as well as it can be found: several restarts, each stopped on its validation loss.
 
 The problem is not convex, so what is found is an upper bound of the optimum. All restarts train side by side: their
 first layers are one matrix, so a step costs one product, not one per restart.
@@ -12,7 +12,7 @@ import numpy as np
 
 from reprkit.analysis import linalg
 from reprkit.analysis.dummies import HIDDEN
-from reprkit.analysis.optimal import cross_entropies
+from reprkit.analysis.targets import losses
 
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """L2 penalty of each restart: lambda / 2 times the squared weights, beside the mean loss."""
@@ -32,7 +32,7 @@ class MLPChoice:
     Attributes:
         first, first_bias: [H, r] and [H].
         second, second_bias: [C, H] and [C].
-        val_loss: its mean validation loss in nats.
+        val_loss: its mean validation loss, in nats or squared units.
         restarts: lowest validation loss of every restart.
     """
 
@@ -56,8 +56,8 @@ def choose_mlp(
 
     Args:
         x, val_x: [N, r] principal components.
-        targets, val_targets: [N] class indices.
-        classes: C.
+        targets, val_targets: [N] class indices; or real values, for the squared error of one output.
+        classes: C; 1 for real values.
         seed: of initial weights and batches.
     """
     rng = np.random.RandomState([seed, 3])
@@ -73,12 +73,12 @@ def choose_mlp(
                 rows = order[start : start + batch]
                 net.step(train[rows], targets[rows])
             logits = net.forward(held)[1].astype(np.float64)
-            losses = np.array([cross_entropies(one, val_targets).mean() for one in logits])
-            stale = 0 if (losses < lowest).any() else stale + 1
-            lowest = np.minimum(lowest, losses)
-            leader = int(np.argmin(losses))
-            if losses[leader] < best[0]:
-                best = float(losses[leader]), net.copy(leader)
+            means = np.array([losses(one, val_targets).mean() for one in logits])
+            stale = 0 if (means < lowest).any() else stale + 1
+            lowest = np.minimum(lowest, means)
+            leader = int(np.argmin(means))
+            if means[leader] < best[0]:
+                best = float(means[leader]), net.copy(leader)
             if stale >= PATIENCE:
                 break
     return MLPChoice(*best[1], val_loss=best[0], restarts=tuple(lowest.tolist()))
@@ -113,13 +113,17 @@ class _Nets:
         return hidden, second @ hidden + second_bias
 
     def step(self, x: np.ndarray, targets: np.ndarray) -> None:
-        """One step of Adam on the mean cross-entropy of a batch plus the penalty."""
+        """One step of Adam on the mean loss of a batch plus the penalty."""
         first, _, second, _ = self.values
         hidden, error = self.forward(x)
-        error -= error.max(axis=1, keepdims=True)
-        np.exp(error, out=error)
-        error /= error.sum(axis=1, keepdims=True)
-        error[:, targets, np.arange(len(targets))] -= 1
+        if targets.dtype.kind in "iu":
+            error -= error.max(axis=1, keepdims=True)
+            np.exp(error, out=error)
+            error /= error.sum(axis=1, keepdims=True)
+            error[:, targets, np.arange(len(targets))] -= 1
+        else:
+            error -= targets.astype(error.dtype)
+            error *= 2
         error /= len(targets)
         back = second.transpose(0, 2, 1) @ error
         back *= hidden > 0

@@ -100,7 +100,7 @@ def heads_table(results: Results, changes: pd.DataFrame) -> Table:
     if has_gain:
         text += f" {DELTA}: mean relative gain over single-task encoders (the paper's equation 6)."
     columns = ["Encoder", *[_with_metric(task, summary) for task in tasks], *([DELTA] if has_gain else [])]
-    return _table("heads", "The models' own heads on the test split", columns, rows, text)
+    return make_table("heads", "The models' own heads on the test split", columns, rows, text)
 
 
 def gains_table(results: Results) -> list[Table]:
@@ -123,7 +123,7 @@ def gains_table(results: Results) -> list[Table]:
             ]
         )  # fmt: skip
     text = f"In brackets: Student's 95% interval over seeds. {text}"
-    return [_table("gains", "What DGR adds to each method", heads, rows, text)]
+    return [make_table("gains", "What DGR adds to each method", heads, rows, text)]
 
 
 def cost_section(results: Results) -> list[Table]:
@@ -136,7 +136,7 @@ def cost_section(results: Results) -> list[Table]:
         [Entry(style.display(name)), *(Entry(text, sort=None if text == DASH else value) for text, value in row)]
         for name, row in zip(table["encoder"], cells, strict=True)
     ]
-    return [_table("cost", "Cost", ["Encoder", *heads], rows, cost_note(table, read_costs(results)))]
+    return [make_table("cost", "Cost", ["Encoder", *heads], rows, cost_note(table, read_costs(results)))]
 
 
 def probes_table(results: Results, changes: pd.DataFrame) -> Table:
@@ -162,7 +162,7 @@ def probes_table(results: Results, changes: pd.DataFrame) -> Table:
     names = " and ".join(METRIC_NAMES.get(m, m) for m in dict.fromkeys(summary["metric"]))
     text = f"{names} (accuracies in %); in brackets: 95% interval {kind}." + (f" {_legend(base)}" if base else "")
     heads = ["Task", "Encoder", *["Floor" if p in FLOORS else PROBE_NAMES.get(p, p) for p in probes]]
-    return _table("probes", "Probes on frozen embeddings", heads, rows, text)
+    return make_table("probes", "Probes on frozen embeddings", heads, rows, text)
 
 
 UNIVERSALITY = (
@@ -199,7 +199,9 @@ def universality_table(results: Results) -> Table:
                 for column, _, digits in shown:
                     table = summaries[column]
                     at = (table["task"] == task) & (table["encoder"] == encoder) & (table["head"] == head)
-                    row.append(_number(table[at].iloc[0], digits, bounds=column in ("U_rel", "U_rel_tau", "gap", "U")))
+                    row.append(
+                        number_entry(table[at].iloc[0], digits, bounds=column in ("U_rel", "U_rel_tau", "gap", "U"))
+                    )
                 rows.append(row)
     text = (
         f"U_rel: share of the usable information, H(y) {MINUS} L*, that a fresh untrained head has (1: all, 0: none,"
@@ -209,7 +211,7 @@ def universality_table(results: Results) -> Table:
     if not several:
         text = f"Fresh {frame['head'].iloc[0]} heads. {text}"
     heads = ["Task", "Encoder", *(["Head"] if several else []), "Status", *[title for _, title, _ in shown]]
-    return _table("universality", "Universality", heads, rows, text)
+    return make_table("universality", "Universality", heads, rows, text)
 
 
 def maps_table(results: Results) -> Table:
@@ -227,7 +229,7 @@ def maps_table(results: Results) -> Table:
             for column, _, digits in shown:
                 table = summaries[column]
                 row.append(
-                    _number(
+                    number_entry(
                         table[(table["encoder"] == encoder) & (table["task"] == task)].iloc[0], digits, bounds=False
                     )
                 )
@@ -237,7 +239,7 @@ def maps_table(results: Results) -> Table:
         " distances. KL: divergence reached. NH@10: share of the 10 nearest on the map with the same label. Means over"
         " seeds."
     )
-    return _table("maps", "Quality of the maps", ["Encoder", "Trained for", *[t for _, t, _ in shown]], rows, text)
+    return make_table("maps", "Quality of the maps", ["Encoder", "Trained for", *[t for _, t, _ in shown]], rows, text)
 
 
 def selection_table(results: Results) -> Table:
@@ -253,10 +255,11 @@ def selection_table(results: Results) -> Table:
         for record in frame.itertuples(index=False)
     ]
     text = "Chosen on validation scores alone, before the test split was touched."
-    return _table("selection", "Settings tried", [str(c) for c in frame.columns], rows, text)
+    return make_table("selection", "Settings tried", [str(c) for c in frame.columns], rows, text)
 
 
-def _table(name: str, title: str, columns: list[str], rows: list[list[Entry]], text: str) -> Table:
+def make_table(name: str, title: str, columns: list[str], rows: list[list[Entry]], text: str) -> Table:
+    """A table whose numeric columns are those with a cell that sorts by a number."""
     numeric = frozenset(i for i in range(len(columns)) if any(row[i].sort is not None for row in rows))
     return Table(name, title, columns, rows, text, numeric)
 
@@ -278,7 +281,8 @@ def _score(row: pd.Series, change: Any, *, brief: bool = False) -> Entry:
     return Entry(f"{value * factor:.{digits}f}".replace("-", MINUS), detail, mark, value, meaning)
 
 
-def _number(row: pd.Series, digits: int, *, bounds: bool) -> Entry:
+def number_entry(row: pd.Series, digits: int, *, bounds: bool) -> Entry:
+    """A cell of a row's `value`, with its interval if `bounds`; a dash where it is not known."""
     value = float(row["value"])
     if not np.isfinite(value):
         return Entry(DASH)

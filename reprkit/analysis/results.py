@@ -16,7 +16,9 @@ from reprkit.analysis.figures.curves import read_curves
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 
-FRAMES = ("probes", "universality", "tsne", "tsne_quality")
+FRAMES = (
+    "probes", "sensitivity", "few_shot", "universality", "controls", "geometry", "ordinal", "tsne", "tsne_quality",
+)  # fmt: skip
 SCORE_COLUMNS = ["encoder", "seed", "task", "metric", "value", "loss", "n", "epoch", "checkpoint"]
 KEYS = {"encoder": "string", "task": "string", "id": "string"}
 
@@ -38,7 +40,8 @@ class Results:
     Attributes:
         folder: the sweep or run folder.
         recipe, environment: as read; empty if missing.
-        probes, universality, tsne, tsne_quality: frames of all encoders.
+        probes, sensitivity, few_shot, universality, controls, geometry, ordinal, tsne, tsne_quality: frames of all
+            encoders.
         scores: the models' own heads on the test split: encoder, seed, task, metric, value, loss, n, epoch, checkpoint.
         curves: frame of `read_curves`.
         selection: settings tried on validation and which was kept, as the sweep wrote them.
@@ -50,7 +53,12 @@ class Results:
     recipe: Mapping[str, Any]
     environment: Mapping[str, Any]
     probes: pd.DataFrame
+    sensitivity: pd.DataFrame
+    few_shot: pd.DataFrame
     universality: pd.DataFrame
+    controls: pd.DataFrame
+    geometry: pd.DataFrame
+    ordinal: pd.DataFrame
     tsne: pd.DataFrame
     tsne_quality: pd.DataFrame
     scores: pd.DataFrame
@@ -85,11 +93,6 @@ def load_results(folder: str | Path) -> Results:
         raise InputError(f"{folder}: no such folder; give the folder that `reprkit run` wrote")
     runs = find_runs(folder)
     frames = {name: _frame(folder, runs, name) for name in FRAMES}
-    if "task" in frames["tsne"]:
-        for name in ("tsne", "tsne_quality"):
-            frames[name] = (
-                frames[name].assign(task=frames[name]["task"].fillna("")) if len(frames[name]) else frames[name]
-            )
     scores = _scores(runs)
     metrics = [(run.encoder, run.seed, path) for run in runs if (path := run.path / "metrics.jsonl").is_file()]
     curves = read_curves(metrics) if metrics else pd.DataFrame(columns=CURVE_COLUMNS)
@@ -102,10 +105,7 @@ def load_results(folder: str | Path) -> Results:
         folder=folder,
         recipe=_yaml(folder / "recipe.yaml"),
         environment=read_json(folder / "environment.json"),
-        probes=frames["probes"],
-        universality=frames["universality"],
-        tsne=frames["tsne"],
-        tsne_quality=frames["tsne_quality"],
+        **{name: frames[name] for name in FRAMES},  # type: ignore[arg-type]  # names of frames alone
         scores=scores,
         curves=curves,
         selection=_csv(selection) if selection.is_file() else pd.DataFrame(),
@@ -168,7 +168,10 @@ def _frame(folder: Path, runs: list[Run], name: str) -> pd.DataFrame:
     paths = [whole] if whole.is_file() else [run.path / f"{name}.csv" for run in runs]
     frames = [_csv(path) for path in paths if path.is_file()]
     frames = [frame for frame in frames if len(frame)]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["encoder", "seed", "task"])
+    if not frames:
+        return pd.DataFrame(columns=["encoder", "seed", "task"])
+    joined = pd.concat(frames, ignore_index=True)
+    return joined.assign(task=joined["task"].fillna("")) if "task" in joined else joined
 
 
 def _scores(runs: list[Run]) -> pd.DataFrame:

@@ -211,7 +211,7 @@ class _Objective:
 
     def __call__(self, weights: NDArray, bias: NDArray) -> tuple[float, NDArray, NDArray]:
         self.evaluations += 1
-        cast = np.ascontiguousarray(weights, dtype=self.dtype)
+        cast: NDArray = np.ascontiguousarray(weights, dtype=self.dtype)
 
         def partial(item: tuple[slice, NDArray]) -> tuple[float, NDArray, NDArray]:
             part, block = item

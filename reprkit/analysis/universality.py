@@ -16,8 +16,17 @@ the gradient norm that DGR penalises, the scale and the rank of z, 95% intervals
 status. A silenced dummy (temperature 0) costs log C, which exceeds H(y) where classes are unequal: for such tasks both
 relative scores may lie well below 0.
 
-Everything is chosen on the training and validation splits (permutations, temperatures, C, the family of L*)
+A real value has no permutations. On raw z its dummies are taken to the letter, `gap = mean_f E(y - f)^2 - L*` with y
+standardised on the training rows (as heads are trained), so that the scale of the outputs decides. U_rel gives each
+dummy the affine map of its output that is best on train, min over (a, b) of E(y - a f - b)^2: H(y) is the error of the
+training mean, L* that of the best ridge regression (or two-layer predictor), and an affine change of y or of the scale
+of z changes nothing. That map contains the temperature: U_rel_tau is U_rel, and tau is the size of a.
+
+Everything is chosen on the training and validation splits (permutations, temperatures, maps, C, the family of L*)
 and scored on the test split. L* found this way is at least the true infimum, so gaps are, if anything, too small.
+
+A dense task is measured per pixel sample: its file has one row for each sampled pixel, z of that pixel with its label,
+and ids such as `image7#1034`. Pixels of one image are not independent: `groups="#"` resamples whole images.
 
 Deviations from the paper, on purpose: L* is held out (on training data it is 0 for any separable z, whatever the
 encoder); the permutation is fitted on the training split, since choosing it on the scored samples is optimistic;
@@ -27,31 +36,29 @@ a class only through its index, so the assignment is exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from reprkit.analysis.dummies import Dummies, View, draw_dummies
-from reprkit.analysis.intervals import Lead, TwoWayBootstrap, interval
-from reprkit.analysis.optimal import LinearFit
-from reprkit.analysis.scoring import (
-    Request,
-    all_logits,
-    dummy_losses,
-    fit_temperatures,
-    gradient_norms,
-    linear_permutations,
-    sampled_permutations,
-)
-from reprkit.analysis.study import Part, Star, Study, prior_losses, row_blocks, stratified_rows
+from reprkit.analysis.dummies import Dummies, draw_dummies
+from reprkit.analysis.gauges import SAMPLE_ROWS, AffineGauge, make_views
+from reprkit.analysis.gradients import distances, gradient_norms, predictor_groups
+from reprkit.analysis.intervals import TwoWayBootstrap
+from reprkit.analysis.measuring import Measured, measure
+from reprkit.analysis.optimal import Linear
+from reprkit.analysis.scoring import CrossEntropy, Request, SquaredError
+from reprkit.analysis.study import SUBSAMPLE, Study
+from reprkit.analysis.workspace import Workspace
 from reprkit.errors import InputError
 from reprkit.recipe import UniversalityConfig, config_digest
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from reprkit.embeddings import Embeddings
 
 COLUMNS = (
@@ -60,230 +67,238 @@ COLUMNS = (
     "gap", "gap_low", "gap_high", "U", "U_low", "U_high",
     "L_star", "L_dummy", "L_dummy_sd", "H_y", "C", "certificate", "grad_norm", "grad_norm_rms1",
     "rms", "mean_norm", "effective_rank", "n", "num_classes", "num_dummies", "init", "dummy_seed", "dummy_sha",
-    "pi_fit_split", "star_family", "protocol_id",
+    "pi_fit_split", "star_family", "protocol_id", "bound", "looseness", "U_bound",
 )  # fmt: skip
 """Columns of the result, documented in `universality`."""
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised whenever the same embeddings and config would give other numbers."""
-
-SAMPLE_ROWS = 4096
-"""Training rows, stratified by class, on which temperatures (and the permutations of mlp dummies) are fitted."""
 
 GRADIENT_MLPS = 16
 """Of the mlp dummies, the number whose gradient norm is averaged (all linear dummies are)."""
-
-MAX_CERTIFICATE = 1e-4
-"""Nats: a linear fit that may be this far from its optimum is reported as `optimiser_failed`."""
-
-BEATEN = 4.0
-"""Standard errors, paired on val, by which a dummy must beat L* before the optimiser counts as failed. There are
-hundreds of dummies to look at, so that 2 would be chance."""
 
 Head = Literal["linear", "mlp"]
 DEFAULT = UniversalityConfig()
 
 
 def universality(
-    embeddings: Embeddings,
+    embeddings: Embeddings | Workspace,
     *,
     tasks: Sequence[str] | None = None,
     config: UniversalityConfig = DEFAULT,
     label: str | None = None,
+    groups: str | ArrayLike | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Measure the universality of the encoder behind `embeddings`, one row per task and head.
 
-    Reads the splits train, val and test; without val, a fifth of train (by a hash of the ids) takes its place.
-    Holds the embeddings in memory, the training split in float64. Losses are in nats.
+    Reads the splits train, val and test; without val, a fifth of train (by a hash of the ids) takes its place. Small
+    files are held in memory in float32, larger ones are streamed: there C, and two-layer predictors, are chosen on at
+    most 65,536 training rows (the status says so), and the linear fit then runs over all. Losses are in nats, or
+    squared standard deviations of the training values.
 
     Args:
-        embeddings: an open embeddings file.
+        embeddings: an open embeddings file, or its workspace.
         tasks: names; the tasks the encoder was trained for by default.
         config: dummies, heads and resamples.
         label: name of the encoder in the result, instead of the file's own.
+        groups: what intervals resample as one: labels [N_test], or a separator such as `#`, before which ids name the
+            group; `config.groups` by default, and single rows if that is empty.
         progress: show a bar on standard error, if that is a terminal.
 
     Returns:
         Rows with `COLUMNS`:
         status: `ok`; `no_headroom`: the interval of H_y - L_star holds 0, so U_rel is NaN (collapse, or nothing to
         learn); `unresolved`: the interval of the gap reaches 0, so U is NaN; `optimiser_failed`: the certificate of
-        the linear fit is above 1e-4 nats, or an untrained dummy is clearly better than L* on val: U, U_rel are NaN.
+        the linear fit is above 1e-4, or an untrained dummy is clearly better than L* on val: U, U_rel are NaN.
         Otherwise a sentence, and all values are NaN. `ok` may be followed by `; ` and a remark.
         U_rel, U_rel_tau, tau_median (median factor of the dummies' logits), gap, U: see the module; `*_low` and
         `*_high` are ends of 95% intervals. L_dummy (mean over dummies) and L_dummy_sd are on raw z, so that
-        gap = L_dummy - L_star. H_y: loss of the training frequencies. C: inverse regularisation of L*, and
-        certificate: bound in nats on how far its training objective is from optimal. grad_norm, grad_norm_rms1: mean
-        over dummies of the full-batch gradient norm w.r.t. the dummy, labels unpermuted, raw and RMS-1 z.
-        rms (of the centred z), mean_norm (of the raw rows), effective_rank: training split. n: test rows scored.
-        dummy_sha: digest of the dummies' weights. star_family: linear | mlp | prior, whichever val chose.
+        gap = L_dummy - L_star. H_y: loss of the training frequencies, or of the training mean. C: inverse
+        regularisation of L* (1 / alpha of a ridge regression), and certificate: bound on how far its training
+        objective is from optimal. grad_norm, grad_norm_rms1: mean over dummies of the full-batch gradient norm w.r.t.
+        the dummy, unpermuted and unmapped, raw and RMS-1 z. rms (of the centred z), mean_norm (of the raw rows),
+        effective_rank: training split. n: test rows scored. num_classes: NaN for real values. dummy_sha: digest of the
+        dummies' weights. pi_fit_split: where permutations and maps are fitted. star_family: linear | mlp | prior,
+        whichever val chose.
+        bound: Theorem 3.1 on the scored rows and raw z, mean over linear dummies of ||gradient at the permuted dummy||
+        times ||its distance to L*'s predictor||, weights and biases: at least the gap. looseness: bound / gap.
+        U_bound: 1 / bound, which U cannot be below. All three are NaN for mlp heads, whose loss is not convex, and for
+        tasks with a class that train lacks (the optimum is infinitely far away).
 
     Raises:
-        InputError: an unknown task or head, a missing split, or z that is not finite.
+        InputError: an unknown task or head, a missing split, z that is not finite, or labels that do not fit.
     """
-    names = _task_names(embeddings, tasks)
-    encoder, seed = label or embeddings.label, int(embeddings.seed)
-    measured = [name for name in names if embeddings.tasks[name].is_discrete]
+    ws = Workspace.of(embeddings)
+    names = task_names(ws, tasks)
+    encoder = label or ws.label
+    study = Study(ws, names)
+    codes = group_codes(ws, config.groups if groups is None else groups)
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    if measured:
-        study = Study(embeddings, measured)
-        total = len(config.heads) * sum(not study.problem(name) for name in measured)
-        quiet = None if progress else True
-        with tqdm(total=total, desc=f"universality of {encoder}", leave=False, disable=quiet) as bar:
-            for head in config.heads:
-                for name, row in _measure(study, cast(Head, head), config, bar).items():
-                    rows[name, head] = row
-    frame = []
-    for name in names:
+    total = len(config.heads) * len(study.names)
+    with tqdm(
+        total=total, desc=f"universality of {encoder}", leave=False, disable=None if progress and total else True
+    ) as bar:
         for head in config.heads:
-            row = rows.get((name, head), {"status": "not defined for regression yet"})
-            frame.append({"encoder": encoder, "seed": seed, "task": name, "head": head, **row})
+            for name, row in _measure_head(study, cast(Head, head), config, codes, bar).items():
+                rows[name, head] = row
+    frame = [
+        {"encoder": encoder, "seed": ws.seed, "task": name, "head": head, **rows[name, head]}
+        for name in names
+        for head in config.heads
+    ]
     return pd.DataFrame(frame, columns=list(COLUMNS))
 
 
-def _task_names(embeddings: Embeddings, tasks: Sequence[str] | None) -> list[str]:
-    where = getattr(embeddings, "path", embeddings.label)
-    for split in ("train", "test"):
-        if split not in embeddings.splits:
-            raise InputError(f"{where}: has no '{split}' split; universality is fitted on train and scored on test")
-    names = list(tasks) if tasks is not None else list(embeddings.trained_tasks)
+def task_names(ws: Workspace, tasks: Sequence[str] | None) -> list[str]:
+    """The tasks to measure: those named, or those that the encoder was trained for."""
+    names = list(tasks) if tasks is not None else list(ws.trained_tasks)
     for name in names:
-        if name not in embeddings.tasks:
-            raise InputError(f"{where}: has no task '{name}'; it has {', '.join(embeddings.tasks)}")
+        if name not in ws.tasks:
+            raise InputError(f"{ws.source}: has no task '{name}'; it has {', '.join(ws.tasks)}")
     return names
 
 
-VIEWS = ("raw", "rms1", "tau")
-"""The losses of each dummy: on raw z, on centred RMS-1 z, and there at its best temperature."""
+def group_codes(ws: Workspace, groups: str | ArrayLike | None) -> np.ndarray | None:
+    """[N_test] number of each row's group, in the order of their first rows; None if every row is its own."""
+    if groups is None or (isinstance(groups, str) and not groups):
+        return None
+    if isinstance(groups, str):
+        ids = [str(name) for name in ws.ids("test")]
+        lacking = next((name for name in ids if groups not in name), None)
+        if lacking is not None:
+            raise InputError(f"{ws.source}: id '{lacking}' has no '{groups}'; give group labels, or no groups")
+        labels = np.array([name.split(groups, 1)[0] for name in ids])
+    else:
+        labels = np.asarray(groups)
+    if labels.shape != (ws.num_rows("test"),):
+        raise InputError(f"{ws.source}: groups of shape {labels.shape} for {ws.num_rows('test')} test rows; one a row")
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    order = np.empty(len(first), dtype=np.int64)
+    order[np.argsort(first)] = np.arange(len(first))
+    return order[inverse]
 
 
-def _measure(study: Study, head: Head, config: UniversalityConfig, bar: tqdm) -> dict[str, dict[str, Any]]:
+def _measure_head(
+    study: Study, head: Head, config: UniversalityConfig, codes: np.ndarray | None, bar: tqdm
+) -> dict[str, dict[str, Any]]:
     """task -> its record, for one architecture of dummies."""
-    names = [name for name in study.classes if not study.problem(name)]
-    settings = {"universality": PROTOCOL, "head": head, "selection": study.selection, "sample": SAMPLE_ROWS}
+    ws, names = study.ws, study.names
+    statistics = ws.statistics
     common: dict[str, Any] = {
         "num_dummies": config.num_dummies,
         "init": config.init,
         "dummy_seed": config.seed,
         "pi_fit_split": "train",
-        "protocol_id": config_digest(settings | asdict(replace(config, heads=(head,)))),
-        "rms": study.statistics.rms,
-        "mean_norm": study.statistics.mean_norm,
-        "effective_rank": study.statistics.effective_rank,
+        "protocol_id": protocol_id(study, head, config),
+        "rms": statistics.rms,
+        "mean_norm": statistics.mean_norm,
+        "effective_rank": statistics.effective_rank,
     }
-    scores = {name: {"status": study.problem(name)} for name in study.classes}
+    records = {
+        name: common
+        | {
+            "num_classes": target.outputs if target.discrete else np.nan,
+            "n": target.count("test"),
+            "status": target.problem,
+        }
+        for name, target in study.targets.items()
+    }
     if names:
-        width = {"dim": study.statistics.dim, "outputs": max(study.classes[name] for name in names)}
-        dummies = draw_dummies(head, **width, count=config.num_dummies, seed=config.seed, init=config.init)
-        scores |= _score(study, dummies, names, config, bar)
-    counted = {name: int((study.test.targets[name] >= 0).sum()) for name in study.classes}
-    return {
-        name: common | {"num_classes": study.classes[name], "n": counted[name]} | scores[name] for name in study.classes
-    }
+        dummies = fresh_dummies(study, head, config)
+        measured = measure(
+            study,
+            dummies,
+            config,
+            lambda: sample_counts(codes, config),
+            names=names,
+            rows_per_group=1.0 if codes is None else len(codes) / (codes.max() + 1),
+            done=bar.update,
+        )
+        for name, found in measured.items():
+            records[name] |= _record(found, study.targets[name].remark)
+            records[name] |= _gradient_columns(study, dummies, found, name)
+            records[name]["dummy_sha"] = dummies.digest(study.targets[name].outputs)
+    return records
 
 
-@dataclass(frozen=True)
-class _Fitted:
-    """What the training rows decide about each dummy: permutations [M, C] on raw and RMS-1 z, temperatures [M]."""
-
-    raw: np.ndarray
-    rms1: np.ndarray
-    temperatures: np.ndarray
-
-
-def _score(
-    study: Study, dummies: Dummies, names: Sequence[str], config: UniversalityConfig, bar: tqdm
-) -> dict[str, dict[str, Any]]:
-    """task -> its record. All tasks share the passes over val and test."""
-    raw, rms1 = _views(study, dummies)
-    fitted = {name: _fit_dummies(study, dummies, raw, rms1, name) for name in names}
-    keys = [(name, view) for name in names for view in VIEWS]
-
-    def passes(part: Part) -> Iterator[tuple[slice, dict[tuple[str, str], np.ndarray]]]:
-        requests = []
-        for name in names:
-            y, found = part.targets[name], fitted[name]
-            requests += [Request(raw, y, found.raw), Request(rms1, y, found.rms1)]
-            requests += [Request(rms1, y, found.rms1, found.temperatures)]
-        for where, losses in dummy_losses(row_blocks(part.z), dummies, requests, mean=study.mean):
-            yield where, dict(zip(keys, losses, strict=True))
-
-    stars = {}
-    for name in names:
-        stars[name] = study.star(name, mlp_seed=config.seed if dummies.head == "mlp" else None)
-        bar.update()
-    lead = {name: Lead(int((study.val.targets[name] >= 0).sum())) for name in names}
-    for where, losses in passes(study.val):
-        for name, view in keys:
-            lead[name].add(view, stars[name].val_losses[where] - losses[name, view])
-
-    boots = {name: TwoWayBootstrap(dummies.count, config.bootstrap, config.seed, views=VIEWS) for name in names}
-    draw = TwoWayBootstrap.sample_weights(config.bootstrap, config.seed)
-    for where, losses in passes(study.test):
-        weights = draw(where.stop - where.start)
-        for name in names:
-            y = study.test.targets[name][where]
-            single = {"star": stars[name].losses[where], "prior": prior_losses(study.counts[name], y)}
-            boots[name].add(weights, y >= 0, {view: losses[name, view] for view in VIEWS}, single)
-
-    results = {}
-    for name in names:
-        beaten = lead[name].largest_z() > BEATEN
-        record = _record(boots[name], stars[name], study.linear(name).fit, beaten=beaten, remark=study.remarks[name])
-        few = dummies if dummies.head == "linear" else dummies.first_few(GRADIENT_MLPS)
-        norms = [
-            gradient_norms(
-                row_blocks(study.test.z), few, study.test.targets[name], study.classes[name], view, mean=study.mean
-            )
-            for view in _views(study, few)
-        ]
-        record |= {"grad_norm": norms[0].mean(), "grad_norm_rms1": norms[1].mean()}
-        record |= {"tau_median": np.median(fitted[name].temperatures), "dummy_sha": dummies.digest(study.classes[name])}
-        results[name] = record
-    return results
+def protocol_id(study: Study, head: Head, config: UniversalityConfig) -> str:
+    """Digest of all that rows must share to be compared."""
+    ws = study.ws
+    settings = {"universality": PROTOCOL, "head": head, "selection": study.selection, "sample": SAMPLE_ROWS}
+    if not ws.in_memory and ws.num_rows("train") > SUBSAMPLE:
+        settings["subsample"] = SUBSAMPLE
+    return config_digest(settings | asdict(replace(config, heads=(head,))))
 
 
-def _views(study: Study, dummies: Dummies) -> tuple[View, View]:
-    return dummies.view(study.mean, None), dummies.view(study.mean, study.statistics.rms)
+def fresh_dummies(study: Study, head: Head, config: UniversalityConfig) -> Dummies:
+    """The predictors of a measurement; all its tasks share them."""
+    outputs = max(study.targets[name].outputs for name in study.names)
+    return draw_dummies(
+        head, dim=study.ws.dim, outputs=outputs, count=config.num_dummies, seed=config.seed, init=config.init
+    )
 
 
-def _fit_dummies(study: Study, dummies: Dummies, raw: View, rms1: View, name: str) -> _Fitted:
-    y, classes = study.train.targets[name], study.classes[name]
-    room = (1 << 26) // (dummies.count * dummies.outputs)  # the sample's logits stay below 256 MB
-    rows = stratified_rows(y, max(256, min(SAMPLE_ROWS, room)))
-    sample, y = study.train.z[rows], y[rows]
-    if dummies.head == "linear":
-        counts, sums = study.statistics.class_counts[name], study.statistics.class_sums[name]
-        pi = [linear_permutations(dummies, view, counts, sums) for view in (raw, rms1)]
-        on_rms1 = all_logits(sample, dummies, rms1, mean=study.mean)[:classes]
-    else:
-        on_raw = all_logits(sample, dummies, raw, mean=study.mean)[:classes]
-        on_rms1 = all_logits(sample, dummies, rms1, mean=study.mean)[:classes]
-        pi = [sampled_permutations(logits, y) for logits in (on_raw, on_rms1)]
-    return _Fitted(pi[0], pi[1], fit_temperatures(on_rms1, y, pi[1]))
+def sample_counts(codes: np.ndarray | None, config: UniversalityConfig) -> Any:
+    """A stream of the counts of test rows, or of their groups."""
+    if codes is None:
+        return TwoWayBootstrap.sample_weights(config.bootstrap, config.seed)
+    return TwoWayBootstrap.group_weights(codes, config.bootstrap, config.seed)
 
 
-def _record(boot: TwoWayBootstrap, star: Star, fit: LinearFit, *, beaten: bool, remark: str) -> dict[str, Any]:
+def _record(found: Measured, remark: str) -> dict[str, Any]:
     """Values, intervals and status of one task."""
-    dummy, dummy_b = boot.dummy_losses()
-    (best, best_b), (prior, prior_b) = boot.single_loss("star"), boot.single_loss("prior")
-    gap, (gap_low, gap_high) = dummy["raw"].mean() - best, interval(dummy_b["raw"] - best_b)
-    headroom, headroom_b = prior - best, prior_b - best_b
-
-    if beaten or not fit.certificate <= MAX_CERTIFICATE:
-        status = "optimiser_failed"
-    elif interval(headroom_b)[0] <= 0:
-        status = "no_headroom"
-    else:
-        status = "ok" if gap_low > 0 else "unresolved"
-
-    record: dict[str, Any] = {"gap": gap, "gap_low": gap_low, "gap_high": gap_high}
-    if gap_low > 0 and status != "optimiser_failed":
-        record |= {"U": 1 / gap, "U_low": 1 / gap_high, "U_high": 1 / gap_low}
+    status, gap = found.status, found.gap
+    low, high = gap.interval()
+    record: dict[str, Any] = {"gap": gap.value, "gap_low": low, "gap_high": high}
+    if low > 0 and status != "optimiser_failed":
+        record |= {"U": 1 / gap.value, "U_low": 1 / high, "U_high": 1 / low}
     if status in ("ok", "unresolved"):
         for column, view in (("U_rel", "rms1"), ("U_rel_tau", "tau")):
-            low, high = interval((prior_b - dummy_b[view]) / headroom_b)
-            record |= {column: (prior - dummy[view].mean()) / headroom, f"{column}_low": low, f"{column}_high": high}
-    record |= {"L_star": best, "L_dummy": dummy["raw"].mean(), "L_dummy_sd": dummy["raw"].std(ddof=1), "H_y": prior}
-    record |= {"C": fit.c if star.family == "linear" else np.nan, "certificate": fit.certificate}
+            score = found.relative(view)
+            low, high = score.interval()
+            record |= {column: score.value, f"{column}_low": low, f"{column}_high": high}
+    star, raw = found.star, found.boot.dummy_losses()[0]["raw"]
+    record |= {"L_star": found.single("star").value, "L_dummy": raw.mean(), "L_dummy_sd": raw.std(ddof=1)}
+    record |= {"H_y": found.single("prior").value, "tau_median": np.median(found.gauge.temperatures)}
+    record |= {"C": star.linear.c if star.family == "linear" else np.nan, "certificate": star.linear.certificate}
     return record | {"status": status + (remark if status == "ok" else ""), "star_family": star.family}
+
+
+def _gradient_columns(study: Study, dummies: Dummies, found: Measured, name: str) -> dict[str, float]:
+    """Mean gradient norms, and Theorem 3.1 where it holds."""
+    target, gauge = study.targets[name], found.gauge
+    y = target.values["test"]
+    star = found.star.predictor if isinstance(found.star.predictor, Linear) else None
+    convex = dummies.head == "linear" and star is not None and target.fitted == target.outputs
+    few = dummies if dummies.head == "linear" else dummies.first_few(GRADIENT_MLPS)
+    norms: dict[str, list[np.ndarray]] = {"raw": [], "rms1": [], "bound": []}
+    for group in predictor_groups(few, target.outputs):
+        some = few.part(group)
+        views = make_views(study, some)
+        if isinstance(gauge, AffineGauge):
+            requests: dict[str, Request] = {view: SquaredError(views[view], y) for view in views}
+            permutations = None
+        else:
+            identity = np.tile(np.arange(target.outputs), (some.count, 1))
+            requests = {view: CrossEntropy(views[view], y, identity) for view in views}
+            permutations = gauge.raw[group]
+            if convex:
+                requests["bound"] = CrossEntropy(views["raw"], y, permutations)
+        made = gradient_norms(study.ws.blocks("test"), some, list(requests.values()), mean=study.ws.mean)
+        by_name = dict(zip(requests, made, strict=True))
+        for view in views:
+            norms[view].append(by_name[view])
+        if convex:
+            assert star is not None
+            apart = distances(some, permutations, star, study.ws.mean)
+            norms["bound"].append(by_name.get("bound", by_name["raw"]) * apart)
+    means = {view: float(np.concatenate(parts).mean()) if parts else np.nan for view, parts in norms.items()}
+    bound, gap = means["bound"], found.gap.value
+    return {
+        "grad_norm": means["raw"],
+        "grad_norm_rms1": means["rms1"],
+        "bound": bound,
+        "looseness": bound / gap if gap > 0 else np.nan,
+        "U_bound": 1 / bound if bound > 0 else np.nan,
+    }

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from reprkit.analysis.linalg import rbf_kernel
+from reprkit.analysis.linalg import rbf_kernel, row_slices
 from reprkit.analysis.moments import SufficientStatistics, sufficient_statistics
-from reprkit.analysis.neighbors import exact_neighbors
+from reprkit.analysis.neighbors import exact_neighbors, exact_neighbors_streamed
 from reprkit.analysis.rows import BLOCK_ROWS, Rows
 from reprkit.analysis.solver import Eigen
 from reprkit.errors import InputError
@@ -46,7 +46,8 @@ class Workspace:
         embeddings: the open file; whoever opened it closes it.
         source: its path, or its label: what an error message names.
         carved: True if val was taken out of train.
-        in_memory: True if the embeddings are held in memory.
+        memory: bytes of float32 embeddings up to which they are held in memory.
+        in_memory: True if they are.
 
     Raises:
         InputError: no train or test split, or one without rows.
@@ -61,6 +62,7 @@ class Workspace:
                     f"{self.source}: has no {split} split to {purpose}; write the file with train, val and test"
                 )
         self.carved = "val" not in embeddings.splits or not embeddings.num_rows("val")
+        self.memory = memory
         self.in_memory = sum(map(embeddings.num_rows, embeddings.splits)) * embeddings.dim * 4 <= memory
         self._kept: dict[Any, Any] = {}
         self._locks: dict[Any, threading.RLock] = {}
@@ -108,9 +110,22 @@ class Workspace:
         return found if mask is None else found[mask]
 
     def targets(self, split: str, task: str) -> NDArray:
-        """Class indices (int64, -1: missing) or values (float64, NaN: missing) [N]; a copy."""
-        mask = self._mask(split)
+        """Class indices (int64, -1: missing) or values (float64, NaN: missing) [N]; a copy.
+
+        Raises:
+            InputError: a class index that the task does not have, or an infinite value.
+        """
+        mask, kind = self._mask(split), self.tasks[task]
         found = np.array(self.embeddings.targets("train" if mask is not None else split, task))
+        if kind.is_discrete and not ((found >= -1) & (found < kind.num_outputs)).all():
+            last = kind.num_outputs - 1
+            raise InputError(
+                f"{self.source}: task '{task}' has a target outside 0..{last} in {split}; write class indices"
+            )
+        if not kind.is_discrete and np.isinf(found).any():
+            raise InputError(
+                f"{self.source}: task '{task}' has an infinite target in {split}; write NaN if it is missing"
+            )
         return found if mask is None else found[mask]
 
     def z(self, split: str) -> NDArray[np.float32]:
@@ -121,7 +136,8 @@ class Workspace:
         """
         if not self.in_memory:
             raise InputError(f"{self.source}: split {split} is too large for memory; give Workspace more of it")
-        return self._keep(("z", split), lambda: np.concatenate(list(self._read(split, BLOCK_ROWS))))
+        none = np.empty((0, self.dim), np.float32)
+        return self.keep(("z", split), lambda: np.concatenate([none, *self._read(split, BLOCK_ROWS)]))
 
     def blocks(self, split: str, rows: int = BLOCK_ROWS) -> Iterator[NDArray[np.float32]]:
         """Raw rows in blocks, in order."""
@@ -129,15 +145,26 @@ class Workspace:
             return (block for _, block in Rows.of(self.z(split)).blocks(rows))
         return self._read(split, rows)
 
+    def some_blocks(self, split: str, indices: NDArray, rows: int = BLOCK_ROWS) -> Iterator[NDArray[np.float32]]:
+        """Raw rows of sorted, distinct indices, in order, in blocks of at most `rows`."""
+        start = 0
+        for block in self.blocks(split, rows):
+            first, last = np.searchsorted(indices, (start, start + len(block)))
+            if last - first == len(block):
+                yield block
+            elif last > first:
+                yield block[indices[first:last] - start]
+            start += len(block)
+
     def rows(self, split: str, indices: NDArray) -> NDArray[np.float32]:
-        """Raw rows [n, D] of sorted indices."""
+        """Raw rows [n, D] of sorted, distinct indices; not to be written to."""
         if self.in_memory:
-            return self.z(split)[indices]
-        out, start, filled = np.empty((len(indices), self.dim), np.float32), 0, 0
-        for block in self._read(split, BLOCK_ROWS):
-            last = np.searchsorted(indices, start + len(block))
-            out[filled:last] = block[indices[filled:last] - start]
-            start, filled = start + len(block), int(last)
+            every = self.z(split)
+            return every if len(indices) == len(every) else every[indices]
+        out, filled = np.empty((len(indices), self.dim), np.float32), 0
+        for block in self.some_blocks(split, indices):
+            out[filled : filled + len(block)] = block
+            filled += len(block)
         return out
 
     @property
@@ -149,7 +176,7 @@ class Workspace:
             targets = {name: (self.targets("train", name), task.num_outputs) for name, task in discrete.items()}
             return sufficient_statistics(self.blocks("train"), targets)
 
-        return self._keep("statistics", make)
+        return self.keep("statistics", make)
 
     @cached_property
     def mean(self) -> NDArray[np.float64]:
@@ -167,7 +194,7 @@ class Workspace:
         """Rows of z - mean (float32)."""
         mean, count = self.mean.astype(np.float32), self.num_rows(split)
         if self.in_memory:
-            return self._keep(("centred", split), lambda: Rows.of(self.z(split) - mean))
+            return self.keep(("centred", split), lambda: Rows.of(self.z(split) - mean))
         return Rows(count, self.dim, stream=lambda rows: (block - mean for block in self._read(split, rows)))
 
     @property
@@ -177,7 +204,7 @@ class Workspace:
         def make() -> Eigen:
             return Eigen.of(self.statistics.scatter / self.statistics.count * self.scale * self.scale[:, None])
 
-        return self._keep("eigen", make)
+        return self.keep("eigen", make)
 
     @cached_property
     def gamma(self) -> float:
@@ -186,16 +213,37 @@ class Workspace:
         return 1.0 / (self.dim * variance) if variance > 0 else 1.0
 
     def standardised(self, split: str, indices: NDArray) -> NDArray[np.float64]:
-        """Standardised rows [n, D], float64, of sorted indices."""
+        """Standardised rows [n, D], float64, of sorted, distinct indices."""
         return (self.rows(split, indices) - self.mean) * self.scale
 
-    def neighbors(self, split: str, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """The `k` nearest train rows, by cosine, of every row of a split held in memory: indices, cosines [N, k]."""
+    def neighbors(
+        self, split: str, k: int, *, rows: NDArray | None = None, bank: NDArray | None = None
+    ) -> tuple[NDArray, NDArray]:
+        """The `k` nearest train rows, by cosine, of every row of a split: indices and cosines [n, k], by exact search.
 
-        def make() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-            return exact_neighbors(self.z("train"), k, self.z(split))
+        The table of all rows against all rows is kept. A streamed file is read once for as many rows as a quarter of
+        the memory holds.
 
-        return self._keep(("neighbors", split, k), make)
+        Args:
+            split: whose rows ask.
+            k: at most the rows that are searched.
+            rows: sorted rows of the split that ask; None: all.
+            bank: sorted train rows that are searched, which the indices count; None: all.
+        """
+
+        def make() -> tuple[NDArray, NDArray]:
+            asked = np.arange(self.num_rows(split)) if rows is None else rows
+            known = np.arange(self.num_rows("train")) if bank is None else bank
+            if self.in_memory:
+                return exact_neighbors(self.rows("train", known), k, self.rows(split, asked))
+            indices, cosines = np.empty((len(asked), k), np.int32), np.empty((len(asked), k), np.float32)
+            for part in row_slices(len(asked), max(BLOCK_ROWS, self.memory // (32 * self.dim))):
+                indices[part], cosines[part] = exact_neighbors_streamed(
+                    self.some_blocks("train", known), k, self.rows(split, asked[part])
+                )
+            return indices, cosines
+
+        return make() if rows is not None or bank is not None else self.keep(("neighbors", split, k), make)
 
     @property
     def kernel(self) -> NDArray[np.float64]:
@@ -205,13 +253,22 @@ class Workspace:
             rows = self.standardised("train", np.arange(self.num_rows("train")))
             return rbf_kernel(rows, rows, self.gamma)
 
-        return self._keep("kernel", make)
+        return self.keep("kernel", make)
+
+    def keep(self, key: Any, make: Callable[[], Made]) -> Made:
+        """The value of `make` for a key, made once and kept; other keys are not held up meanwhile."""
+        with self._guard:
+            lock = self._locks.setdefault(key, threading.RLock())
+        with lock:
+            if key not in self._kept:
+                self._kept[key] = make()
+            return self._kept[key]
 
     def _mask(self, split: str) -> NDArray[np.bool_] | None:
         """Which rows of the file's train split belong to a split; None: all rows of the split itself."""
         if not self.carved or split == "test":
             return None
-        held_out = self._keep("held_out", lambda: carve_by_id(self.embeddings.ids("train")))
+        held_out = self.keep("held_out", lambda: carve_by_id(self.embeddings.ids("train")))
         return held_out if split == "val" else ~held_out
 
     def _read(self, split: str, rows: int) -> Iterator[NDArray[np.float32]]:
@@ -226,15 +283,6 @@ class Workspace:
                 block, start = block[mask[start : start + len(block)]], start + len(block)
             if len(block):
                 yield block
-
-    def _keep(self, key: Any, make: Callable[[], Made]) -> Made:
-        """The value of `make`, called once; other keys are not held up meanwhile."""
-        with self._guard:
-            lock = self._locks.setdefault(key, threading.RLock())
-        with lock:
-            if key not in self._kept:
-                self._kept[key] = make()
-            return self._kept[key]
 
 
 def carve_by_id(ids: Any, one_in: int = CARVE) -> NDArray[np.bool_]:

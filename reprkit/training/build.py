@@ -10,9 +10,9 @@ from reprkit.data.base import ImageDataset
 from reprkit.models import build_model, load_encoder_weights
 from reprkit.recipe import TrainConfig, split_method
 from reprkit.training.balancing import build_method
-from reprkit.training.dgr import DummyGradientNorm
 from reprkit.training.job import Job
 from reprkit.training.objective import ExtraDecoders, Objective
+from reprkit.training.penalty import build_penalty
 from reprkit.training.ranks import Ranks
 from reprkit.training.update import Update
 
@@ -30,9 +30,7 @@ def build_update(job: Job, dataset: ImageDataset, ranks: Ranks, device: torch.de
         load_encoder_weights(model.encoder, recipe.model.weights)
     penalty = decoders = None
     if "dgr" in additions:
-        options = asdict(recipe.dgr)
-        options.pop("weight")
-        penalty = DummyGradientNorm(model.heads, tasks, seed=job.seed, ranks=ranks, **options)
+        penalty = build_penalty(model.heads, tasks, recipe.dgr, seed=job.seed, ranks=ranks)
     if "pta" in additions:
         decoders = ExtraDecoders(model.heads, seed=job.seed, **asdict(recipe.pta))
     if recipe.train.precision == "bf16":

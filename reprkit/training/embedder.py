@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from reprkit.config import parse_recipe, read_yaml
-from reprkit.data import SPLITS, load_dataset
+from reprkit.data import load_dataset
 from reprkit.data.base import ImageDataset
-from reprkit.embeddings import EmbeddingsWriter, SplitRows, fingerprint_tensors
+from reprkit.embeddings import fingerprint_tensors
 from reprkit.environment import versions
 from reprkit.errors import InputError
 from reprkit.recipe import EmbedConfig, Recipe
 from reprkit.training.batches import BatchSource
 from reprkit.training.checkpoint import find_checkpoint, load_checkpoint, read_header
 from reprkit.training.devices import autocast, choose_device
+from reprkit.training.dump import dump
 from reprkit.training.job import fingerprints
-from reprkit.training.ranks import joined
+from reprkit.training.penalty import training_dummies
 
 logger = logging.getLogger(__name__)
 
@@ -70,23 +69,23 @@ def embed(
         dataset = load_dataset(replace(wanted, root=root) if root else wanted)
     trained = [record["name"] for record in meta["tasks"]]
     _check_data(file, meta, dataset)
-    ranks = joined()
     place = choose_device(device)
     source = BatchSource(dataset, place, channels_last=config.precision == "bf16")
-    rows = {split: dataset.rows(split) for split in SPLITS if len(dataset.rows(split))}
     target = Path(out) if out is not None else file.parent / "embeddings.h5"
-    fingerprint = fingerprint_tensors(model.state_dict())
+    fingerprint, dummies = fingerprint_tensors(model.state_dict()), training_dummies(model.heads, meta)
     model.to(place)
-    new_writer = partial(
-        EmbeddingsWriter,
+    before = _buffers(model)
+
+    def check_frozen() -> None:
+        if any(not torch.equal(old, new) for old, new in zip(before, _buffers(model), strict=True)):
+            raise RuntimeError(f"{file}: a buffer of the encoder moved while embedding; it is not frozen")
+
+    return dump(
         target,
-        splits={
-            split: SplitRows(dataset.ids[r], {t.name: dataset.targets[t.name][r] for t in dataset.tasks})
-            for split, r in rows.items()
-        },
-        tasks=list(dataset.tasks),
+        dataset,
+        lambda rows: _encode(model, source, rows, config.precision),
         dim=model.dim,
-        logits={record["name"]: record["num_outputs"] for record in meta["tasks"]},
+        config=config,
         meta={
             "label": meta["method"],
             "seed": meta["seed"],
@@ -107,41 +106,11 @@ def embed(
                 "versions": versions(),
             },
         },
-        dtype=config.dtype,
-    )
-    before = _buffers(model)
-    writer = new_writer() if ranks.is_first else None
-    done = ranks.from_first({split: writer.rows_done(split) for split in rows} if writer else {})
-    with _bar(rows, done, meta, progress and ranks.is_first) as bar:
-        for split, r in rows.items():
-            # Batches start at multiples of the batch size even after a resume and on any number of ranks: a row's
-            # sums, and so its last bits, may depend on the size of the batch it is computed in.
-            starts = [
-                i for i in range(0, len(r), config.batch_size) if min(i + config.batch_size, len(r)) > done[split]
-            ]
-            for turn in range(0, len(starts), ranks.world):
-                group = starts[turn : turn + ranks.world]
-                mine = [r[i : i + config.batch_size] for i in group[ranks.rank : ranks.rank + 1]]
-                encoded = [_encode(model, source, part, config.precision) for part in mine]
-                for start, part in zip(group, ranks.gather(encoded), strict=False):
-                    z, logits = part[0]
-                    assert writer is not None
-                    writer.append(split, z, logits, start=start)
-                    bar.update(start + len(z) - max(start, done[split]))
-    if any(not torch.equal(old, new) for old, new in zip(before, _buffers(model), strict=True)):
-        raise RuntimeError(f"{file}: a buffer of the encoder moved while embedding; it is not frozen")
-    return ranks.from_first(writer.finish() if writer else target)
-
-
-def _bar(rows: dict[str, np.ndarray], done: dict[str, int], meta: dict[str, Any], show: bool) -> tqdm:
-    return tqdm(
-        total=sum(map(len, rows.values())),
-        initial=sum(done.values()),
-        desc=f"embed {meta['method']} seed {meta['seed']}",
-        unit="image",
-        leave=False,
-        dynamic_ncols=True,
-        disable=None if show else True,
+        title=f"embed {meta['method']} seed {meta['seed']}",
+        logits={record["name"]: record["num_outputs"] for record in meta["tasks"]},
+        dummies=dummies,
+        check=check_frozen,
+        progress=progress,
     )
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 from reprkit.analysis import neighbors
-from reprkit.analysis.neighbors import exact_neighbors, largest
+from reprkit.analysis.neighbors import exact_neighbors, exact_neighbors_streamed
 from reprkit.errors import InputError
 
 
@@ -54,6 +56,17 @@ def test_equal_distances_come_in_index_order_also_at_the_last_place(metric):
     np.testing.assert_array_equal(indices[0], expected)
 
 
+def test_distances_equal_but_for_the_rounding_of_products_come_in_index_order():
+    rng = np.random.default_rng(8)
+    query = rng.integers(-(2**17), 2**17, size=(1, 8)) / 2**10
+    step = rng.integers(-(2**17), 2**17, size=(60, 8)) / 2**10
+    bank = rng.permutation(np.concatenate([query + step, query - step])).astype(np.float32)
+    indices, values = exact_neighbors(bank, 120, query, metric="euclidean")
+    expected, expected_values = brute(bank, 120, query, "euclidean")
+    np.testing.assert_array_equal(indices, expected)
+    np.testing.assert_allclose(values, expected_values, rtol=1e-15)
+
+
 def test_a_row_is_not_its_own_neighbour_but_its_duplicate_is():
     bank = np.random.default_rng(1).normal(size=(300, 6)).astype(np.float32)
     bank[299] = bank[0]
@@ -85,7 +98,8 @@ def test_threads_do_not_change_a_bit(metric):
 def test_blocks_do_not_change_the_neighbours(monkeypatch):
     bank = np.random.default_rng(4).integers(-4, 5, size=(500, 6)).astype(np.float32)  # exact sums: many true ties
     whole = exact_neighbors(bank, 40, metric="euclidean")
-    monkeypatch.setattr(neighbors, "BLOCK", 7)
+    monkeypatch.setattr(neighbors, "QUERY_ROWS", 7)
+    monkeypatch.setattr(neighbors, "BANK_ROWS", 13)
     in_blocks = exact_neighbors(bank, 40, metric="euclidean")
     np.testing.assert_array_equal(whole[0], in_blocks[0])
     np.testing.assert_array_equal(whole[1], in_blocks[1])
@@ -98,18 +112,81 @@ def test_a_collapsed_representation_has_the_first_rows_as_neighbours():
         np.testing.assert_allclose(values, 0.0 if constant == 0 else 1.0, atol=1e-6)
 
 
+def ragged(bank, seed):
+    """The rows of a bank in blocks of odd sizes, some empty."""
+    cuts = np.sort(np.random.default_rng(seed).integers(0, len(bank) + 1, size=5))
+    return iter(np.split(bank, cuts))
+
+
 @given(
-    st.integers(1, 4), st.integers(1, 300), st.integers(0, 10**6), st.sampled_from([1, 3, 1000]), st.floats(0.0, 1.0)
-)
-@settings(max_examples=80, deadline=None)
-def test_largest_is_a_stable_sort(rows, columns, seed, levels, share):
+    st.integers(1, 60), st.integers(0, 40), st.integers(0, 10**6), st.sampled_from([2, 1000]), st.integers(1, 9),
+    st.sampled_from(["cosine", "euclidean"]), st.floats(0.0, 1.0),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_a_streamed_bank_gives_the_same_bits_and_the_sorted_distances(n, m, seed, levels, slab, metric, share):
     rng = np.random.default_rng(seed)
-    scores = rng.integers(levels, size=(rows, columns)).astype(np.float32)
-    k = max(1, round(share * columns))
-    indices, values = largest(scores, k)
-    expected = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    np.testing.assert_array_equal(indices, expected)
-    np.testing.assert_array_equal(values, np.take_along_axis(scores, expected, axis=1))
+    draw = lambda rows: (1 + rng.integers(levels, size=(rows, 3))).astype(np.float32)  # noqa: E731
+    bank, queries = draw(n), draw(m)
+    k = max(1, round(share * n))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbors, "BANK_ROWS", slab)
+        patch.setattr(neighbors, "QUERY_ROWS", 7)
+        whole = exact_neighbors(bank, k, queries, metric=metric)
+        streamed = exact_neighbors_streamed(ragged(bank, seed), k, queries, metric)
+    np.testing.assert_array_equal(whole[0], streamed[0])
+    np.testing.assert_array_equal(whole[1], streamed[1])
+    expected = brute(bank, k, queries, metric)
+    if metric == "euclidean" and levels == 2:  # small whole numbers: no rounding, so that ties are ties
+        np.testing.assert_array_equal(whole[0], expected[0])
+    np.testing.assert_allclose(whole[1], expected[1], atol=2e-6 * levels)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_a_stream_of_several_slabs_gives_the_same_bits(metric):
+    rng = np.random.default_rng(5)
+    bank, queries = rng.normal(size=(9000, 24)).astype(np.float32), rng.normal(size=(600, 24)).astype(np.float32)
+    whole = exact_neighbors(bank, 50, queries, metric=metric, threads=2)
+    streamed = exact_neighbors_streamed(ragged(bank, 0), 50, queries, metric)
+    np.testing.assert_array_equal(whole[0], streamed[0])
+    np.testing.assert_array_equal(whole[1], streamed[1])
+    model = NearestNeighbors(n_neighbors=50, algorithm="brute", metric=metric).fit(bank.astype(np.float64))
+    distance, expected = model.kneighbors(queries.astype(np.float64))
+    np.testing.assert_array_equal(whole[0], expected)
+    np.testing.assert_allclose(whole[1], 1 - distance if metric == "cosine" else distance, atol=1e-6)
+
+
+def test_memory_of_a_streamed_search_does_not_hold_the_bank():
+    block = np.random.default_rng(6).normal(size=(4096, 64)).astype(np.float32)
+    queries = block[:300]
+    peaks = []
+    for blocks in (2, 12):
+        tracemalloc.start()
+        exact_neighbors_streamed((block + i for i in range(blocks)), 5, queries, threads=1)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + block.nbytes / 2
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_the_back_end_of_the_gpu_finds_the_same_neighbours(metric, monkeypatch):
+    rng = np.random.default_rng(7)
+    bank = rng.integers(-3, 4, size=(3000, 5)).astype(np.float32)  # many ties, and rows met several times
+    queries = rng.integers(-3, 4, size=(700, 5)).astype(np.float32)
+    monkeypatch.setattr(neighbors, "BANK_ROWS", 100)
+    monkeypatch.setattr(neighbors, "QUERY_ROWS", 50)
+    on_cpu = exact_neighbors(bank, 30, queries, metric=metric), exact_neighbors(bank, 30, metric=metric)
+    monkeypatch.setenv("REPRKIT_DEVICE", "torch-cpu")
+    by_torch = exact_neighbors(bank, 30, queries, metric=metric), exact_neighbors(bank, 30, metric=metric)
+    for ours, theirs in zip(on_cpu, by_torch, strict=True):
+        np.testing.assert_allclose(ours[1], theirs[1], atol=1e-6)
+        if metric == "euclidean":  # whole numbers and a centre that rounds little: ties are found as ties
+            np.testing.assert_array_equal(ours[0], theirs[0])
+
+
+def test_a_search_is_silent_unless_it_writes_to_a_terminal(capfd, monkeypatch):
+    monkeypatch.setattr(neighbors, "PATIENCE", 0.0)
+    exact_neighbors(np.eye(5), 2)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -120,9 +197,30 @@ def test_largest_is_a_stable_sort(rows, columns, seed, levels, share):
         ({"k": 1, "metric": "manhattan"}, "choose cosine or euclidean"),
         ({"k": 1, "queries": np.ones((2, 7))}, "queries have 7 columns"),
         ({"k": 1, "queries": np.ones(3)}, "must be a matrix"),
-        ({"k": 1, "queries": np.full((2, 3), np.nan)}, "NaN"),
+        ({"k": 1, "queries": np.full((2, 3), np.nan)}, "the queries holds NaN"),
     ],
 )
 def test_wrong_input_says_what_is_wrong(options, says):
     with pytest.raises(InputError, match=says):
         exact_neighbors(np.ones((5, 3)), **options)
+
+
+def test_values_whose_squares_overflow_are_refused():
+    bank = np.array([[3e25, 0], [-3e25, 1], [0, 3e25], [1, -3e25]], np.float32)
+    with np.errstate(all="ignore"), pytest.raises(InputError, match="scale the embeddings down"):
+        exact_neighbors(bank, 2, metric="euclidean")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "k", "says"),
+    [
+        ([], 1, "k = 1 is not between 1 and the 0 rows"),
+        ([np.ones((2, 3)), np.ones((1, 3))], 4, "k = 4 is not between 1 and the 3 rows"),
+        ([np.ones((2, 3)), np.ones((1, 4))], 1, "queries have 3 columns, the bank 4"),
+        ([np.ones((2, 3)), np.full((1, 3), np.inf)], 1, "the bank holds NaN or infinite"),
+        ([np.ones(3)], 1, "must be a matrix"),
+    ],
+)
+def test_a_wrong_stream_says_what_is_wrong(blocks, k, says):
+    with pytest.raises(InputError, match=says):
+        exact_neighbors_streamed(blocks, k, np.ones((2, 3)))

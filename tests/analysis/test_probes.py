@@ -9,10 +9,9 @@ import pytest
 from sklearn import metrics
 
 from reprkit.analysis.probes import PROBES, Protocol, probe, probe_with_predictions, suite
-from reprkit.analysis.probes.data import carve_by_id, load
-from reprkit.analysis.probes.metrics import measure, metrics_of
-from reprkit.analysis.probes.outcome import Outcome
-from reprkit.analysis.stats import bootstrap_sums
+from reprkit.analysis.probes.metrics import metrics_of
+from reprkit.analysis.probes.table import COLUMNS, PROBABILISTIC
+from reprkit.analysis.workspace import carve_by_id
 from reprkit.errors import InputError
 from reprkit.recipe import ProbeConfig
 from reprkit.tasks import Task
@@ -20,6 +19,17 @@ from reprkit.tasks import Task
 KINDS = {"order": "ordinal", "age": "regression"}
 CLASSES = {"left": 3, "order": 4, "age": 5}
 SMALL = ProbeConfig(bootstrap=100)
+FOR_VALUES = tuple(name for name in PROBES if name not in ("ncm", "lda"))
+BY_LOSS = ("lda", "linear", "mlp")
+
+
+def probes_of(task):
+    return FOR_VALUES if task == "age" else PROBES
+
+
+def columns_of(table, name):
+    """A probe's columns in a table of predictions: one a model."""
+    return [column for column in table if column == name or column.startswith(f"{name}[")]
 
 
 @pytest.fixture(scope="module")
@@ -61,18 +71,22 @@ def headline(frame, **where):
 
 def test_table_has_a_row_for_every_task_probe_and_metric(result):
     frame = result.frame
-    assert list(frame.columns) == list(suite.COLUMNS)
+    assert list(frame.columns) == list(COLUMNS)
     found = frame.groupby(["task", "probe"], sort=False)["metric"].agg(tuple)
-    assert list(dict.fromkeys(frame["probe"])) == ["prior", *PROBES]
+    for task in CLASSES:
+        assert list(frame.loc[frame["task"] == task, "probe"].unique()) == ["prior", *probes_of(task)]
     for (task, name), names in found.items():
         if task == "age":
-            assert names == ("r2", "mae")
+            assert names == ("r2", "mae", "rmse")
         else:
-            middle = ("mae",) if task == "order" else ()
-            last = ("log_loss",) if name in ("prior", "linear") else ()
-            assert names == ("accuracy", "balanced_accuracy", *middle, *last)
-    assert (frame["low"] <= frame["value"] + 1e-12).all()
-    assert (frame["value"] <= frame["high"] + 1e-12).all()
+            middle = ("mae", "within_one", "quadratic_kappa") if task == "order" else ()
+            last = ("log_loss", "ece") if name in PROBABILISTIC else ()
+            recalls = tuple(f"recall[{c}]" for c in range(CLASSES[task]))
+            assert names == ("accuracy", "balanced_accuracy", "macro_f1", *middle, *last, *recalls)
+    skewed = frame["metric"].isin(["ece", "rmse"])
+    assert (frame["low"] <= frame["value"] + 1e-12)[~skewed].all()
+    assert (frame["value"] <= frame["high"] + 1e-12)[~skewed].all()
+    assert (frame["low"] < frame["high"]).mean() > 0.9
     assert frame["n_test"].eq(100).all()
     assert frame["n_train"].eq(160).all()
     assert frame["protocol_id"].nunique() == 1
@@ -83,14 +97,14 @@ def test_probes_beat_the_floor_and_val_value_stands_where_it_chose(result):
     frame = result.frame
     for task, metric in (("left", "accuracy"), ("order", "accuracy"), ("age", "r2")):
         floor = headline(frame, task=task, probe="prior", metric=metric)
-        for name in PROBES:
+        for name in probes_of(task):
             row = headline(frame, task=task, probe=name, metric=metric)
             assert row["value"] > floor["value"] + 0.1, (task, name)
             json.loads(row["params"])
     chose = frame[frame["val_value"].notna()].groupby(["task", "probe"])["metric"].agg(list)
-    assert all(names == ["log_loss"] for (task, name), names in chose.items() if name == "linear" and task != "age")
-    assert all(names == ["accuracy"] for (task, name), names in chose.items() if name != "linear" and task != "age")
-    assert len(chose) == 3 * len(PROBES)  # none for the floor, which chooses nothing
+    for (task, name), names in chose.items():
+        assert names == ["r2" if task == "age" else "log_loss" if name in BY_LOSS else "accuracy"]
+    assert len(chose) == sum(len(probes_of(task)) for task in CLASSES)  # none for the floor, which chooses nothing
 
 
 def test_metrics_equal_those_of_scikit_learn(result, made):
@@ -101,60 +115,66 @@ def test_metrics_equal_those_of_scikit_learn(result, made):
         majority = np.bincount(made.targets("train", task)).argmax()
         assert (table["prior"] == majority).all()
         for name in ("prior", *PROBES):
-            truth, guess = table["target"], table[name]
+            models = [table[column] for column in columns_of(table, name)]
+            assert len(models) == (5 if name == "tree_rotated" else 1)
+            truth = table["target"]
+            recalls = [
+                metrics.recall_score(truth, guess, average=None, labels=range(CLASSES[task])) for guess in models
+            ]
             expected = {
-                "accuracy": metrics.accuracy_score(truth, guess),
-                "balanced_accuracy": metrics.balanced_accuracy_score(truth, guess),
-                "mae": metrics.mean_absolute_error(truth, guess),
+                "accuracy": [metrics.accuracy_score(truth, guess) for guess in models],
+                "balanced_accuracy": [metrics.balanced_accuracy_score(truth, guess) for guess in models],
+                "macro_f1": [metrics.f1_score(truth, guess, average="macro") for guess in models],
+                "mae": [metrics.mean_absolute_error(truth, guess) for guess in models],
+                "within_one": [metrics.accuracy_score(abs(truth - guess) <= 1, guess == guess) for guess in models],
+                "quadratic_kappa": [metrics.cohen_kappa_score(truth, guess, weights="quadratic") for guess in models],
             }
-            for metric, value in expected.items():
-                if metric in metrics_of(made.tasks[task], False):
-                    assert headline(result.frame, task=task, probe=name, metric=metric)["value"] == pytest.approx(value)
+            expected |= {f"recall[{c}]": [one[c] for one in recalls] for c in range(CLASSES[task])}
+            assert set(expected) >= set(metrics_of(made.tasks[task], False))
+            for metric in metrics_of(made.tasks[task], False):
+                value = headline(result.frame, task=task, probe=name, metric=metric)["value"]
+                assert value == pytest.approx(np.mean(expected[metric])), (name, metric)
     table = result.predictions["age"]
-    for name in ("prior", *PROBES):
-        row = headline(result.frame, task="age", probe=name, metric="r2")
-        assert row["value"] == pytest.approx(metrics.r2_score(table["target"], table[name]))
+    for name in ("prior", *FOR_VALUES):
+        models = [table[column] for column in columns_of(table, name)]
+        for metric, function in (
+            ("r2", metrics.r2_score),
+            ("mae", metrics.mean_absolute_error),
+            ("rmse", metrics.root_mean_squared_error),
+        ):
+            row = headline(result.frame, task="age", probe=name, metric=metric)
+            assert row["value"] == pytest.approx(np.mean([function(table["target"], guess) for guess in models]))
 
 
-def test_intervals_are_those_of_metrics_recomputed_on_each_resample():
+def test_the_encoders_own_head_is_a_row_of_its_own(made):
     rng = np.random.default_rng(0)
-    task, target = Task("a", "ordinal", 4), np.append(rng.integers(3, size=59), 3)  # many resamples lack the last class
-    log_p = np.log(rng.dirichlet(np.ones(4), size=60))
-    outcome = Outcome(log_p.argmax(1), {}, 0.5, 10, log_p)
-    found = measure(task, target, {"linear": outcome}, resamples=80, seed=3)["linear"]
-    counts = bootstrap_sums(np.eye(60), 80, seed=3).astype(int)
-    expected = {metric: [] for metric in found}
-    for drawn in counts:
-        truth, guess, probabilities = (np.repeat(part, drawn, axis=0) for part in (target, outcome.test, np.exp(log_p)))
-        expected["accuracy"].append(metrics.accuracy_score(truth, guess))
-        expected["balanced_accuracy"].append(
-            np.mean([(guess[truth == c] == c).mean() for c in range(4) if (truth == c).any()])
-        )
-        expected["mae"].append(metrics.mean_absolute_error(truth, guess))
-        expected["log_loss"].append(metrics.log_loss(truth, probabilities, labels=range(4)))
-    assert 10 < (counts[:, -1] == 0).sum() < 70
-    for metric, values in expected.items():
-        assert found[metric][1:] == pytest.approx(np.quantile(values, [0.025, 0.975])), metric
-
-
-def test_r2_intervals_are_those_of_r2_recomputed_on_each_resample():
-    rng = np.random.default_rng(1)
-    target = 1e7 + rng.normal(size=50)
-    outcome = Outcome(target + 0.5 * rng.normal(size=50), {}, 0.5, 10)
-    found = measure(Task("a", "regression", 1), target, {"knn": outcome}, resamples=60, seed=3)["knn"]
-    counts = bootstrap_sums(np.eye(50), 60, seed=3).astype(int)
-    values = [metrics.r2_score(np.repeat(target, drawn), np.repeat(outcome.test, drawn)) for drawn in counts]
-    assert found["r2"][0] == pytest.approx(metrics.r2_score(target, outcome.test))
-    assert found["r2"][1:] == pytest.approx(np.quantile(values, [0.025, 0.975]))
-
-
-def test_a_constant_test_target_has_no_r2():
-    target = np.full(29, 0.1)
-    assert target.mean() != 0.1  # rounding must not pass for spread
-    outcome = Outcome(target + 0.2, {}, 0.0, 10)
-    found = measure(Task("a", "regression", 1), target, {"knn": outcome}, resamples=200, seed=0)["knn"]
-    assert np.isnan(found["r2"]).all()
-    assert found["mae"][0] == pytest.approx(0.2)
+    logits = {"left": {"test": rng.normal(size=(100, 3))}, "age": {"test": rng.normal(size=(100, 1))}}
+    tasks = [
+        Task("left", "classification", 3),
+        Task("order", "ordinal", 4),
+        Task("age", "regression", 1, mean=2, std=3),
+    ]
+    targets = {name: {split: made.targets(split, name).copy() for split in made.splits} for name in made.tasks}
+    targets["left"]["test"][:20] = -1
+    made_too = type(made)({s: made.z(s) for s in made.splits}, targets, tasks, logits=logits)
+    found = probe_with_predictions(made_too, config=ProbeConfig(probes=("ncm",), bootstrap=50))
+    truth, own = targets["left"]["test"][20:], logits["left"]["test"][20:]
+    probabilities = np.exp(own) / np.exp(own).sum(axis=1, keepdims=True)
+    frame = found.frame[found.frame["probe"] == "head"]
+    assert set(frame["task"]) == {"left", "age"}
+    assert frame["status"].eq("ok").all()
+    assert frame["n_train"].eq(0).all()
+    assert frame["val_value"].isna().all()
+    row = headline(frame, task="left", metric="accuracy")
+    assert row["value"] == pytest.approx((own.argmax(axis=1) == truth).mean())
+    row = headline(frame, task="left", metric="log_loss")
+    assert row["value"] == pytest.approx(metrics.log_loss(truth, probabilities))
+    values = logits["age"]["test"][:, 0] * 3 + 2
+    row = headline(frame, task="age", metric="r2")
+    assert row["value"] == pytest.approx(metrics.r2_score(targets["age"]["test"], values))
+    np.testing.assert_allclose(found.predictions["age"]["head"], values)
+    assert list(found.predictions["left"]) == ["id", "target", "prior", "head", "ncm"]
+    assert list(found.predictions["order"]) == ["id", "target", "prior", "ncm"]
 
 
 def test_same_bytes_whatever_the_number_of_threads(made, result, monkeypatch):
@@ -173,9 +193,9 @@ def test_every_fit_runs_on_single_threaded_blas(made, monkeypatch):
 
     seen = []
 
-    def spy(space, data, protocol):
+    def spy(workspace, data, protocol):
         seen.extend(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
-        return suite.fit_knn(space, data, protocol)
+        return suite.fit_knn(workspace, data, protocol)
 
     monkeypatch.setitem(suite.FITS, "knn", spy)
     probe(made, config=ProbeConfig(probes=("knn",), bootstrap=10))
@@ -183,8 +203,11 @@ def test_every_fit_runs_on_single_threaded_blas(made, monkeypatch):
 
 
 def test_a_probe_asked_for_alone_gives_the_same_rows(made, result):
-    frame = probe(made, tasks=["left"], config=ProbeConfig(probes=("knn", "svm"), bootstrap=100))
-    assert list(dict.fromkeys(frame["probe"])) == ["prior", "knn", "svm_linear", "svm_rbf"]
+    frame = probe(made, tasks=["left"], config=ProbeConfig(probes=("trees", "knn", "svm"), bootstrap=100))
+    names = ["prior", "knn", "svm_linear", "svm_rbf", "tree", "tree_pca", "tree_rotated"]
+    assert list(dict.fromkeys(frame["probe"])) == names
+    alone = probe(made, tasks=["left"], config=ProbeConfig(probes=("tree",), bootstrap=100))
+    assert list(dict.fromkeys(alone["probe"])) == ["prior", "tree"]
     expected = result.frame[(result.frame["task"] == "left") & result.frame["probe"].isin(frame["probe"])]
     assert csv(frame) == csv(expected)
 
@@ -211,18 +234,7 @@ def test_test_embeddings_choose_nothing(made, result):
     untouched = ["task", "probe", "metric", "n_train", "params", "val_value", "status"]
     pd.testing.assert_frame_equal(other.frame[untouched], result.frame[untouched])
     for task, table in other.predictions.items():
-        pd.testing.assert_frame_equal(table[:50], result.predictions[task][:50], rtol=1e-9)
-
-
-def test_scaler_sees_train_only(made):
-    space, *_ = load(made, ["left"])
-    moved = copy_of(made, z={"val": made.z("val") * 9 + 1, "test": made.z("test") * 5 - 3})
-    other, *_ = load(moved, ["left"])
-    np.testing.assert_array_equal(space.standard["train"], other.standard["train"])
-    assert space.gamma == other.gamma
-    scale = made.z("train").astype(np.float64).std(axis=0)
-    expected = space.standard["val"] * 9 + (8 * made.z("train").mean(axis=0) + 1) / scale
-    np.testing.assert_allclose(other.standard["val"], expected, atol=1e-4)
+        pd.testing.assert_frame_equal(table[:50], result.predictions[task][:50], rtol=1e-6)
 
 
 def test_val_labels_choose_but_do_not_fit(made, result):
@@ -279,10 +291,12 @@ def test_a_class_that_train_does_not_hold_counts_as_an_error(made):
     table = result.predictions["left"]
     unseen = (test == 1).mean()
     for name in ("prior", *PROBES):
-        assert not (table[name] == 1).any()
+        assert not (table[columns_of(table, name)] == 1).any(axis=None)
         assert headline(result.frame, probe=name, metric="accuracy")["value"] <= 1 - unseen
-    loss = headline(result.frame, probe="linear", metric="log_loss")["value"]
-    assert unseen * 36 < loss < 36.05
+        assert headline(result.frame, probe=name, metric="recall[1]")["value"] == 0
+    for name in ("prior", *BY_LOSS):
+        loss = headline(result.frame, probe=name, metric="log_loss")["value"]
+        assert unseen * 36 < loss < 36.05
     assert np.isfinite(result.frame["val_value"].dropna()).all()
 
 
@@ -293,7 +307,7 @@ def test_one_class_in_train_is_a_status_and_not_a_crash(made):
         part = frame[(frame["task"] == task) & (frame["probe"] != "prior")]
         assert part["status"].eq(f"skipped: one {what} only in train").all()
         assert part[["value", "low", "high", "val_value"]].isna().all(axis=None)
-        assert set(part["probe"]) == set(PROBES)
+        assert set(part["probe"]) == set(probes_of(task))
         assert (
             headline(frame, task=task, probe="prior", metric="accuracy" if task == "left" else "r2")["status"] == "ok"
         )
@@ -309,6 +323,7 @@ def test_a_task_without_targets_in_a_split_is_skipped(made, split):
     assert part["value"].isna().all()
     floor = result.frame[result.frame["probe"] == "prior"]
     assert floor["value"].notna().all() == (split == "val")
+    assert set(part["probe"]) == set(PROBES)
     assert len(result.predictions["left"]) == (0 if split == "test" else 100)
 
 
@@ -318,7 +333,7 @@ def test_from_a_collapsed_representation_every_probe_reads_one_answer(made, cons
     result = probe_with_predictions(copy_of(made, z=z), config=SMALL)
     assert result.frame["value"].notna().all()
     for task, table in result.predictions.items():
-        assert (table[list(PROBES)].nunique() == 1).all(), task
+        assert (table[[c for name in PROBES for c in columns_of(table, name)]].nunique() == 1).all(), task
     assert headline(result.frame, task="age", probe="linear", metric="r2")["value"] < 0.01
 
 
@@ -355,7 +370,7 @@ def test_without_a_val_split_part_of_train_stands_in_for_it(made, result):
         },
     )
     found, expected = probe(foreign, config=SMALL), probe(explicit, config=SMALL)
-    same = [column for column in suite.COLUMNS if column not in ("status", "protocol_id")]
+    same = [column for column in COLUMNS if column not in ("status", "protocol_id")]
     pd.testing.assert_frame_equal(found[same], expected[same])
     assert found.loc[found["probe"] != "prior", "status"].str.endswith("val is one train sample in 5").all()
     assert set(found["protocol_id"]) != set(result.frame["protocol_id"])
@@ -390,7 +405,7 @@ def test_a_file_that_cannot_be_probed_says_why(made, changes, says):
 
 def test_unknown_names_say_which_there_are(made):
     with pytest.raises(
-        InputError, match=r"probe.probes: \['forest'\] should be some of knn, linear, svm_linear, svm_rbf, tree"
+        InputError, match=r"probe.probes: \['forest'\] should be some of ncm, lda, knn, .*, mlp, svm, trees"
     ):
         probe(made, config=ProbeConfig(probes=("forest",)))
     with pytest.raises(InputError, match="has no task 'mood'; choose from left, order, age"):
@@ -412,13 +427,14 @@ def test_the_tasks_of_a_file_are_those_its_encoder_was_trained_for(toy):
 
 def test_protocol_id_changes_with_any_setting():
     changed = [
-        Protocol(version=2),
+        Protocol(version=3),
         Protocol(neighbors=(1,)),
         Protocol(linear_c=(1.0,)),
         Protocol(depths=(5,)),
         Protocol(bootstrap=10),
         Protocol(max_svm=10),
         Protocol(carve=5),
+        Protocol(streamed=True),
     ]
     assert len({protocol.id for protocol in (Protocol(), *changed)}) == len(changed) + 1
     assert Protocol().id == Protocol().id

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.kernel_approximation import Nystroem as SklearnNystroem
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss, r2_score
-from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestCentroid
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+from reprkit.analysis import solver
+from reprkit.analysis.perceptron import PENALTIES
 from reprkit.analysis.probes import Protocol
-from reprkit.analysis.probes.data import Space, load, rbf_kernel
+from reprkit.analysis.probes.data import TaskData
+from reprkit.analysis.probes.discriminant import fit_lda, fit_ncm
 from reprkit.analysis.probes.knn import fit_knn
 from reprkit.analysis.probes.linear import fit_linear
-from reprkit.analysis.probes.solver import cross_entropy, fit_linear_predictor, squared_hinge, squared_tube
-from reprkit.analysis.probes.svm import fit_svm_linear, fit_svm_rbf, subsample
-from reprkit.analysis.probes.tree import fit_tree
+from reprkit.analysis.probes.mlp import fit_mlp
+from reprkit.analysis.probes.nystroem import Nystroem, fit_nystroem
+from reprkit.analysis.probes.svm import fit_svm_linear, fit_svm_rbf
+from reprkit.analysis.probes.tree import Tree, fit_tree, fit_tree_pca, fit_tree_rotated, principal_basis, rotated_basis
+from reprkit.analysis.rows import stratified_rows
+from reprkit.analysis.workspace import Workspace
 
 PROTOCOL = Protocol()
 
@@ -28,69 +37,154 @@ class Problem:
     """One task of a toy file, with the arrays that scikit-learn needs beside what the probes take."""
 
     def __init__(self, embeddings, task):
-        self.space, (self.data,), _, _ = load(embeddings, [task])
+        self.workspace = Workspace(embeddings)
+        self.data = TaskData.of(self.workspace, task)
         scaler = StandardScaler().fit(embeddings.z("train").astype(np.float64))
         self.raw = {split: embeddings.z(split) for split in embeddings.splits}
         self.x = {split: scaler.transform(rows.astype(np.float64)) for split, rows in self.raw.items()}
         self.y = {split: embeddings.targets(split, task) for split in embeddings.splits}
 
+    def fit(self, probe, protocol=PROTOCOL):
+        return probe(self.workspace, self.data, protocol)
+
     def best(self, models, x, value=lambda model, x, y: model.score(x, y)):
         """The first of the best models by `value` on val: its place, its value, its test predictions."""
-        fitted = [model.fit(x["train"], self.y["train"]) for model in models]
-        values = [value(model, x["val"], self.y["val"]) for model in fitted]
+        known = {split: self.data.rows[split] for split in x}
+        fitted = [model.fit(x["train"][known["train"]], self.data.y["train"]) for model in models]
+        values = [value(model, x["val"][known["val"]], self.data.y["val"]) for model in fitted]
         place = int(np.argmax(values))
-        return place, values[place], fitted[place].predict(x["test"])
+        return place, values[place], fitted[place].predict(x["test"][known["test"]])
+
+
+def with_gaps(embeddings, task, share=0.4):
+    """The file with a share of the targets of a task taken out."""
+    rng = np.random.default_rng(5)
+    for split in embeddings.splits:
+        targets = embeddings.targets(split, task)  # the factory hands out its own arrays
+        targets[rng.random(len(targets)) < share] = -1 if embeddings.tasks[task].is_discrete else np.nan
+    return embeddings
+
+
+CLASSES = {"classes": {"left": 4, "right": 3}, "noise": 1.5, "sizes": (300, 120, 200)}
+VALUES = {"classes": {"age": 6, "side": 2}, "kinds": {"age": "regression"}, "noise": 1.5, "seed": 1}
 
 
 @pytest.fixture(scope="module")
 def classes(toy):
-    return Problem(toy(classes={"left": 4, "right": 3}, noise=1.5, sizes=(300, 120, 200)), "left")
+    return Problem(toy(**CLASSES), "left")
 
 
 @pytest.fixture(scope="module")
 def values(toy):
-    return Problem(toy(classes={"age": 6, "side": 2}, kinds={"age": "regression"}, noise=1.5, seed=1), "age")
+    return Problem(toy(**VALUES), "age")
+
+
+@pytest.fixture(scope="module")
+def some_classes(toy):
+    return Problem(with_gaps(toy(**CLASSES), "left"), "left")
+
+
+@pytest.fixture(scope="module")
+def some_values(toy):
+    return Problem(with_gaps(toy(**VALUES), "age"), "age")
+
+
+@pytest.fixture(params=["classes", "some_classes"])
+def labelled(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["values", "some_values"])
+def valued(request):
+    return request.getfixturevalue(request.param)
 
 
 def cosine_weights(distance):
     return np.exp(-distance / PROTOCOL.temperature)  # distance is 1 - cosine
 
 
-def test_standardised_features_are_those_of_scikit_learn(classes):
-    for split, expected in classes.x.items():
-        np.testing.assert_allclose(classes.space.standard[split], expected, atol=1e-6)
+def val_log_loss(model, x, y):
+    return -log_loss(y, model.predict_proba(x), labels=range(4))
 
 
-def test_a_constant_feature_is_centred_and_not_blown_up():
-    rng = np.random.default_rng(0)
-    z = {split: rng.normal(size=(999, 3)).astype(np.float32) for split in ("train", "val", "test")}
-    for rows in z.values():
-        rows[:, 1] = 0.1
-    space = Space(z)
-    assert np.abs(space.standard["test"][:, 1]).max() < 1e-6
-    collapsed = Space({split: np.full((20, 3), 7.0, np.float32) for split in z})
-    assert collapsed.gamma == 1.0
-    assert not collapsed.standard["train"].any()
+# Closed forms from moments.
 
 
-def test_knn_equals_scikit_learn(classes):
+def test_nearest_class_mean_equals_scikit_learn(labelled):
+    _, value, test = labelled.best([NearestCentroid()], labelled.x)
+    found = labelled.fit(fit_ncm)
+    np.testing.assert_array_equal(found.test, test)
+    assert found.val_value == pytest.approx(value)
+    assert found.n_train == len(labelled.data.y["train"])
+    assert found.log_probabilities is None
+
+
+def test_nearest_class_mean_ignores_how_frequent_classes_are(fake_embeddings, toy):
+    embeddings = toy(classes={"left": 2}, noise=2.0)
+    targets = embeddings.targets("train", "left")
+    targets[np.flatnonzero(targets == 1)[::4]] = -1
+    problem = Problem(embeddings, "left")
+    x, y = problem.x["train"], targets
+    means = np.stack([x[y == c].mean(axis=0) for c in range(2)])
+    nearest = ((problem.x["test"][:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
+    np.testing.assert_array_equal(problem.fit(fit_ncm).test, nearest)
+
+
+def test_lda_equals_scikit_learn_over_the_whole_path(labelled):
+    grid = PROTOCOL.shrinkage
+    models = [LinearDiscriminantAnalysis(solver="lsqr", shrinkage=s) for s in grid]
+    place, value, test = labelled.best(models, labelled.x, val_log_loss)
+    found = labelled.fit(fit_lda)
+    assert found.params == {"shrinkage": grid[place]}
+    assert found.val_value == pytest.approx(-value, rel=1e-5)
+    np.testing.assert_array_equal(found.test, test)
+    x = labelled.x["test"][labelled.data.rows["test"]]
+    for s, model in zip(grid, models, strict=True):
+        one = labelled.fit(fit_lda, Protocol(shrinkage=(s,)))
+        np.testing.assert_allclose(one.log_probabilities, model.predict_log_proba(x), atol=1e-4)
+
+
+def test_lda_bears_fewer_samples_than_features_and_empty_classes(toy):
+    embeddings = toy(dim=60, classes={"left": 5}, noise=1.0, sizes=(40, 60, 100))
+    embeddings.targets("train", "left")[embeddings.targets("train", "left") == 2] = 1
+    problem = Problem(embeddings, "left")
+    found = problem.fit(fit_lda)
+    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=found.params["shrinkage"])
+    model.fit(problem.x["train"], problem.y["train"])
+    np.testing.assert_array_equal(found.test, model.predict(problem.x["test"]))
+    assert np.isneginf(found.log_probabilities[:, 2]).all()
+
+
+def test_linear_regression_equals_scikit_learn(valued):
+    models = [Ridge(alpha) for alpha in PROTOCOL.ridge_alpha]
+    place, value, test = valued.best(models, valued.x)
+    found = valued.fit(fit_linear)
+    assert found.params == {"alpha": PROTOCOL.ridge_alpha[place]}
+    assert found.val_value == pytest.approx(value, abs=1e-6)
+    np.testing.assert_allclose(found.test, test, atol=1e-5)
+
+
+# Neighbours.
+
+
+def test_knn_equals_scikit_learn(labelled):
     grid = list(itertools.product(("uniform", cosine_weights), PROTOCOL.neighbors))
     models = [KNeighborsClassifier(k, weights=w, metric="cosine", algorithm="brute") for w, k in grid]
-    place, value, test = classes.best(models, {k: v.astype(np.float64) for k, v in classes.raw.items()})
-    found = fit_knn(classes.space, classes.data, PROTOCOL)
+    place, value, test = labelled.best(models, {k: v.astype(np.float64) for k, v in labelled.raw.items()})
+    found = labelled.fit(fit_knn)
     vote, k = grid[place]
     assert found.params == {"k": k, "vote": "uniform" if vote == "uniform" else "exp"}
     assert found.val_value == pytest.approx(value)
     np.testing.assert_array_equal(found.test, test)
 
 
-def test_knn_regression_equals_scikit_learn(values):
+def test_knn_regression_equals_scikit_learn(valued):
     protocol = Protocol(votes=("exp",))
     models = [
         KNeighborsRegressor(k, weights=cosine_weights, metric="cosine", algorithm="brute") for k in protocol.neighbors
     ]
-    place, value, test = values.best(models, {k: v.astype(np.float64) for k, v in values.raw.items()})
-    found = fit_knn(values.space, values.data, protocol)
+    place, value, test = valued.best(models, {k: v.astype(np.float64) for k, v in valued.raw.items()})
+    found = valued.fit(fit_knn, protocol)
     assert found.params["k"] == protocol.neighbors[place]
     assert found.val_value == pytest.approx(value)
     np.testing.assert_allclose(found.test, test, rtol=1e-5)
@@ -98,151 +192,42 @@ def test_knn_regression_equals_scikit_learn(values):
 
 def test_knn_drops_k_above_the_number_of_train_samples(toy):
     problem = Problem(toy(sizes=(15, 40, 40)), "left")
-    assert fit_knn(problem.space, problem.data, PROTOCOL).params["k"] <= 10
-    assert fit_knn(problem.space, problem.data, Protocol(neighbors=(100,))).params["k"] == 15
+    assert problem.fit(fit_knn).params["k"] <= 10
+    assert problem.fit(fit_knn, Protocol(neighbors=(100,))).params["k"] == 15
 
 
-def test_linear_equals_scikit_learn_over_the_whole_path(classes):
+# Linear predictors by the solver.
+
+
+def test_linear_equals_scikit_learn_over_the_whole_path(labelled):
     models = [LogisticRegression(C=c, max_iter=5000, tol=1e-6) for c in PROTOCOL.linear_c]
-    place, value, test = classes.best(
-        models, classes.x, lambda model, x, y: -log_loss(y, model.predict_proba(x), labels=range(4))
-    )
-    found = fit_linear(classes.space, classes.data, PROTOCOL)
+    place, value, test = labelled.best(models, labelled.x, val_log_loss)
+    found = labelled.fit(fit_linear)
     assert found.params == {"C": PROTOCOL.linear_c[place]}  # also: leaving the path early lost nothing
     assert found.val_value == pytest.approx(-value, abs=1e-4)
     assert found.remarks == ()
     np.testing.assert_array_equal(found.test, test)
-    expected = models[place].predict_log_proba(classes.x["test"])
+    expected = models[place].predict_log_proba(labelled.x["test"][labelled.data.rows["test"]])
     np.testing.assert_allclose(found.log_probabilities, expected, atol=5e-3)
 
 
-def test_linear_regression_equals_scikit_learn(values):
-    models = [Ridge(alpha) for alpha in PROTOCOL.ridge_alpha]
-    place, value, test = values.best(models, values.x)
-    found = fit_linear(values.space, values.data, PROTOCOL)
-    assert found.params == {"alpha": PROTOCOL.ridge_alpha[place]}
-    assert found.val_value == pytest.approx(value, abs=1e-6)
-    np.testing.assert_allclose(found.test, test, atol=1e-5)
-
-
-@pytest.mark.parametrize("c", [1e-3, 1e-1, 1.0])
-def test_linear_svm_has_the_optimum_of_liblinear(classes, c):
-    x, y = classes.x["train"], classes.y["train"]
-    expected = LinearSVC(C=c, tol=1e-9, dual=False, max_iter=20000).fit(x, y)
-    found = fit_linear_predictor(x, squared_hinge(np.where(y[:, None] == np.arange(4), 1.0, -1.0)), 4, c,
-                                 penalise_bias=True)  # fmt: skip
-    assert found.converged
-    np.testing.assert_allclose(found.weights.T, expected.coef_, atol=2e-3)
-    np.testing.assert_allclose(found.bias, expected.intercept_, atol=2e-3)
-
-
-def test_linear_support_vector_regression_has_the_optimum_of_liblinear(values):
-    x, y = values.x["train"], values.y["train"]
-    y = (y - y.mean()) / y.std()
-    expected = LinearSVR(
-        C=0.1, epsilon=0.1, loss="squared_epsilon_insensitive", dual=False, tol=1e-9, max_iter=20000
-    ).fit(x, y)
-    found = fit_linear_predictor(x, squared_tube(y, 0.1), 1, 0.1, penalise_bias=True)
-    np.testing.assert_allclose(found.weights[:, 0], expected.coef_, atol=1e-3)
-    np.testing.assert_allclose(found.bias, expected.intercept_, atol=1e-3)
-
-
-def test_linear_svm_is_selected_as_scikit_learn_would(classes):
+def test_linear_svm_is_selected_as_scikit_learn_would(labelled):
     models = [LinearSVC(C=c, tol=1e-8, dual=False, max_iter=20000) for c in PROTOCOL.svm_linear_c]
-    place, value, test = classes.best(models, classes.x)
-    found = fit_svm_linear(classes.space, classes.data, PROTOCOL)
+    place, value, test = labelled.best(models, labelled.x)
+    found = labelled.fit(fit_svm_linear)
     assert found.params == {"C": PROTOCOL.svm_linear_c[place]}
     assert found.val_value == pytest.approx(value)
     assert (found.test == test).mean() >= 0.995
 
 
-def test_rbf_svm_has_the_labels_of_scikit_learn(classes):
-    models = [SVC(C=c, gamma="scale") for c in PROTOCOL.svm_rbf_c]
-    place, value, test = classes.best(models, classes.x)
-    found = fit_svm_rbf(classes.space, classes.data, PROTOCOL)
-    assert found.params["C"] == PROTOCOL.svm_rbf_c[place]
-    assert found.params["gamma"] == pytest.approx(1 / 16, rel=1e-4)
-    assert found.val_value == pytest.approx(value)
-    np.testing.assert_array_equal(found.test, test)
-
-
-def test_rbf_regression_equals_scikit_learn(values):
-    mean, std = values.y["train"].mean(), values.y["train"].std()
-    fitted = [
-        SVR(C=c, gamma="scale", epsilon=0.1).fit(values.x["train"], (values.y["train"] - mean) / std)
-        for c in PROTOCOL.svm_rbf_c
-    ]
-    scores = [r2_score(values.y["val"], model.predict(values.x["val"]) * std + mean) for model in fitted]
-    found = fit_svm_rbf(values.space, values.data, PROTOCOL)
-    best = int(np.argmax(scores))
-    assert found.params["C"] == PROTOCOL.svm_rbf_c[best]
-    np.testing.assert_allclose(found.test, fitted[best].predict(values.x["test"]) * std + mean, atol=5e-3)
-
-
-@pytest.mark.parametrize("kind", ["classes", "values"])
-def test_tree_equals_scikit_learn(kind, request):
-    problem = request.getfixturevalue(kind)
-    tree = DecisionTreeClassifier if kind == "classes" else DecisionTreeRegressor
-    grid = list(itertools.product(PROTOCOL.depths, PROTOCOL.leaves))
-    models = [tree(max_depth=depth, min_samples_leaf=leaf, random_state=0) for depth, leaf in grid]
-    place, value, test = problem.best(models, problem.raw)
-    found = fit_tree(problem.space, problem.data, PROTOCOL)
-    assert found.params == dict(zip(("max_depth", "min_samples_leaf"), grid[place], strict=True))
-    assert found.val_value == pytest.approx(value)
-    np.testing.assert_allclose(found.test, test)
-
-
-def test_kernel_in_blocks_equals_its_definition():
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(700, 5)), rng.normal(size=(90, 5))
-    expected = np.exp(-0.3 * ((a[:, None] - b[None]) ** 2).sum(axis=2))
-    for workers in (1, 2):
-        np.testing.assert_allclose(rbf_kernel(a, b, 0.3, workers=workers), expected, atol=1e-12)
-
-
-def test_losses_have_the_gradients_they_claim():
-    rng = np.random.default_rng(1)
-    scores, target = rng.normal(size=(12, 3)), rng.integers(3, size=12)
-    signs = np.where(target[:, None] == np.arange(3), 1.0, -1.0)
-    for loss, width in ((cross_entropy(target), 3), (squared_hinge(signs), 3), (squared_tube(scores[:, 1], 0.1), 1)):
-        point = scores[:, :width]
-        _, gradient = loss(point)
-        numeric = np.empty_like(point)
-        for place in np.ndindex(point.shape):
-            step = np.zeros_like(point)
-            step[place] = 1e-6
-            numeric[place] = (loss(point + step)[0] - loss(point - step)[0]) / 2e-6
-        np.testing.assert_allclose(gradient, numeric, atol=1e-8)
-
-
-def test_an_unfinished_fit_says_so(classes, monkeypatch):
-    from reprkit.analysis.probes import solver
-
-    monkeypatch.setattr(solver, "MAX_ITERATIONS", 1)
-    assert "not converged" in fit_linear(classes.space, classes.data, PROTOCOL).remarks[-1]
-    assert "not converged" in fit_svm_linear(classes.space, classes.data, PROTOCOL).remarks[-1]
-
-
-def test_a_choice_at_the_edge_of_the_grid_says_so(classes):
-    protocol = Protocol(linear_c=(1e-6, 1e-5), svm_rbf_c=(1e-3, 1e-2), svm_linear_c=(1e-2,))
-    assert fit_linear(classes.space, classes.data, protocol).remarks == ("C at the edge of its grid",)
-    assert fit_svm_rbf(classes.space, classes.data, protocol).remarks == ("C at the edge of its grid",)
-    assert fit_svm_linear(classes.space, classes.data, protocol).remarks == ()  # one value has no edge
-
-
-def test_svms_leave_out_rows_without_a_target(toy):
-    embeddings = toy(classes={"left": 3, "right": 2}, noise=1.5)
-    embeddings.targets("train", "left")[::3] = -1  # the factory hands out its own arrays
-    problem = Problem(embeddings, "left")
-    known = problem.y["train"] >= 0
-    assert not known.all()
-    x, y = problem.x["train"][known], problem.y["train"][known]
-    found = fit_svm_rbf(problem.space, problem.data, PROTOCOL)
-    expected = SVC(C=found.params["C"], gamma=problem.space.gamma).fit(x, y).predict(problem.x["test"])
-    np.testing.assert_array_equal(found.test, expected)
-    found = fit_svm_linear(problem.space, problem.data, PROTOCOL)
-    expected = LinearSVC(C=found.params["C"], tol=1e-8, dual=False).fit(x, y).predict(problem.x["test"])
-    assert (found.test == expected).mean() >= 0.995
+@pytest.mark.parametrize("c", PROTOCOL.svm_linear_c[1::2])
+def test_linear_support_vector_regression_equals_scikit_learn(valued, c):
+    y = valued.data.y["train"]
+    model = LinearSVR(C=c, epsilon=0.1, loss="squared_epsilon_insensitive", dual=False, tol=1e-9, max_iter=20000)
+    model.fit(valued.x["train"][valued.data.rows["train"]], (y - y.mean()) / y.std())
+    found = valued.fit(fit_svm_linear, Protocol(svm_linear_c=(c,)))
+    expected = model.predict(valued.x["test"][valued.data.rows["test"]]) * y.std() + y.mean()
+    np.testing.assert_allclose(found.test, expected, atol=5e-3)
 
 
 def test_linear_svm_penalises_its_bias_as_liblinear_does(toy):
@@ -251,38 +236,239 @@ def test_linear_svm_penalises_its_bias_as_liblinear_does(toy):
     rare = np.random.default_rng(0).random(400) < 0.8
     embeddings.targets("train", "left")[rare] = 0
     problem = Problem(embeddings, "left")
-    found = fit_svm_linear(problem.space, problem.data, Protocol(svm_linear_c=(1e-4,)))
+    found = problem.fit(fit_svm_linear, Protocol(svm_linear_c=(1e-4,)))
     expected = LinearSVC(C=1e-4, tol=1e-9, dual=False).fit(problem.x["train"], problem.y["train"])
     assert (found.test == expected.predict(problem.x["test"])).mean() >= 0.99
 
 
-def test_rbf_svm_above_its_limit_is_that_of_the_subsample(classes):
-    found = fit_svm_rbf(classes.space, classes.data, Protocol(max_svm=80))
-    rows = subsample(classes.y["train"], 80, stratify=True, seed=0)
-    expected = SVC(C=found.params["C"], gamma=classes.space.gamma).fit(
-        classes.x["train"][rows], classes.y["train"][rows]
+def test_an_unfinished_fit_says_so(classes, monkeypatch):
+    monkeypatch.setattr(solver, "fit_linear", partial(solver.fit_linear, max_evaluations=1))
+    assert "not converged" in classes.fit(fit_linear).remarks[-1]
+    assert "not converged" in classes.fit(fit_svm_linear).remarks[-1]
+
+
+def test_a_choice_at_the_edge_of_the_grid_says_so(classes):
+    protocol = Protocol(linear_c=(1e-6, 1e-5), svm_rbf_c=(1e-3, 1e-2), svm_linear_c=(1e-2,))
+    assert classes.fit(fit_linear, protocol).remarks == ("C at the edge of its grid",)
+    assert classes.fit(fit_svm_rbf, protocol).remarks == ("C at the edge of its grid",)
+    assert classes.fit(fit_svm_linear, protocol).remarks == ()  # one value has no edge
+
+
+# RBF kernels.
+
+
+def test_rbf_svm_has_the_labels_of_scikit_learn(labelled):
+    gamma = labelled.workspace.gamma  # of all train rows, also those without a target
+    assert gamma == pytest.approx(1 / 16, rel=1e-6)
+    models = [SVC(C=c, gamma=gamma) for c in PROTOCOL.svm_rbf_c]
+    place, value, test = labelled.best(models, labelled.x)
+    found = labelled.fit(fit_svm_rbf)
+    assert found.params == {"C": PROTOCOL.svm_rbf_c[place], "gamma": pytest.approx(gamma, rel=1e-5)}
+    assert found.val_value == pytest.approx(value)
+    np.testing.assert_array_equal(found.test, test)
+
+
+def test_rbf_regression_equals_scikit_learn(valued):
+    y, rows = valued.data.y, valued.data.rows
+    mean, std = y["train"].mean(), y["train"].std()
+    x = {split: valued.x[split][rows[split]] for split in rows}
+    fitted = [
+        SVR(C=c, gamma=valued.workspace.gamma, epsilon=0.1).fit(x["train"], (y["train"] - mean) / std)
+        for c in PROTOCOL.svm_rbf_c
+    ]
+    scores = [r2_score(y["val"], model.predict(x["val"]) * std + mean) for model in fitted]
+    found = valued.fit(fit_svm_rbf)
+    best = int(np.argmax(scores))
+    assert found.params["C"] == PROTOCOL.svm_rbf_c[best]
+    np.testing.assert_allclose(found.test, fitted[best].predict(x["test"]) * std + mean, atol=5e-3)
+
+
+def features_of_scikit_learn(problem, protocol):
+    """scikit-learn's, made to use our landmarks."""
+    picked = stratified_rows(np.zeros(len(problem.x["train"]), int), protocol.landmarks, seed=protocol.seed)
+    model = SklearnNystroem(gamma=problem.workspace.gamma, n_components=protocol.landmarks).fit(
+        problem.x["train"][picked]
     )
-    assert found.remarks[0] == "fitted to a subsample of 80 of 300 train samples"
-    assert found.n_train == 80
-    np.testing.assert_array_equal(found.test, expected.predict(classes.x["test"]))
+    model.components_ = problem.x["train"][picked]
+    kernel = np.exp(-problem.workspace.gamma * ((model.components_[:, None] - model.components_) ** 2).sum(axis=2))
+    values, vectors = np.linalg.eigh(kernel)
+    model.normalization_ = vectors / np.sqrt(values) @ vectors.T
+    model.component_indices_ = picked
+    return model.transform
 
 
-def test_stratified_subsample_keeps_shares_and_every_class():
-    target = np.repeat([0, 1, 2, 5], [600, 300, 99, 1])
-    rows = subsample(target, 100, stratify=True, seed=0)
-    assert len(rows) == 100
-    assert len(np.unique(rows)) == 100
-    shares = dict(zip(*np.unique(target[rows], return_counts=True), strict=True))
-    assert shares[5] == 1
-    assert abs(shares[0] - 60) <= 1
-    assert abs(shares[1] - 30) <= 1
-    np.testing.assert_array_equal(rows, subsample(target, 100, stratify=True, seed=0))
-    assert not np.array_equal(rows, subsample(target, 100, stratify=True, seed=1))
-    assert len(np.unique(subsample(np.arange(50.0), 20, stratify=False, seed=0))) == 20
+def test_nystroem_is_ridge_on_the_features_of_scikit_learn(labelled):
+    protocol = Protocol(max_svm=100, landmarks=60)
+    transform, rows, y = features_of_scikit_learn(labelled, protocol), labelled.data.rows, labelled.data.y
+    phi = {split: transform(labelled.x[split][rows[split]]) for split in rows}
+    signs = 2.0 * (y["train"][:, None] == np.arange(4)) - 1
+    models = [Ridge(1 / c).fit(phi["train"], signs) for c in protocol.svm_rbf_c]
+    val = [(model.predict(phi["val"]).argmax(axis=1) == y["val"]).mean() for model in models]
+    found = labelled.fit(fit_svm_rbf, protocol)
+    assert found.params["C"] == protocol.svm_rbf_c[int(np.argmax(val))]
+    assert found.params["landmarks"] == 60
+    assert found.val_value == pytest.approx(max(val))
+    assert found.remarks[0] == "Nystroem with 60 landmarks"
+    assert found.n_train == len(y["train"])
+    test = models[int(np.argmax(val))].predict(phi["test"]).argmax(axis=1)
+    np.testing.assert_array_equal(found.test, test)
 
 
-def test_many_rare_classes_do_not_make_the_subsample_larger():
-    target = np.concatenate([np.zeros(900, int), np.arange(1, 41)])
-    rows = subsample(target, 100, stratify=True, seed=0)
-    assert len(rows) == 100
-    assert set(target[rows]) == set(range(41))
+def test_nystroem_regression_is_ridge_on_the_features_of_scikit_learn(valued):
+    protocol = Protocol(landmarks=60, svm_rbf_c=(1.0,))
+    transform, rows, y = features_of_scikit_learn(valued, protocol), valued.data.rows, valued.data.y
+    model = Ridge(1.0).fit(transform(valued.x["train"][rows["train"]]), y["train"])
+    expected = model.predict(transform(valued.x["test"][rows["test"]]))
+    spread = y["train"].std()
+    found = valued.fit(fit_nystroem, protocol)
+    np.testing.assert_allclose(found.test / spread, expected / spread, atol=1e-6)
+
+
+def test_with_every_row_a_landmark_nystroem_is_the_kernel_itself(classes):
+    x = classes.x["train"][:50]
+    features = Nystroem.of(x, 0.1)
+    np.testing.assert_allclose(
+        features(x) @ features(x).T, np.exp(-0.1 * ((x[:, None] - x) ** 2).sum(axis=2)), atol=1e-8
+    )
+    twice = Nystroem.of(np.vstack([x, x]), 0.1)  # null directions are dropped
+    assert twice.whiten.shape == (100, 50)
+    np.testing.assert_allclose(twice(x) @ twice(x).T, features(x) @ features(x).T, atol=1e-8)
+
+
+def test_nystroem_is_about_as_accurate_as_the_exact_svm(toy):
+    problem = Problem(toy(classes={"left": 6, "right": 6}, noise=1.2, dim=10, sizes=(1500, 300, 1000)), "left")
+    exact = problem.fit(fit_svm_rbf)
+    approximate = problem.fit(fit_svm_rbf, Protocol(max_svm=100, landmarks=300))
+    truth = problem.data.y["test"]
+    assert (approximate.test == truth).mean() == pytest.approx((exact.test == truth).mean(), abs=0.02)
+
+
+# Trees.
+
+
+@pytest.mark.parametrize("kind", ["classes", "some_classes", "values", "some_values"])
+def test_tree_equals_scikit_learn(kind, request):
+    problem = request.getfixturevalue(kind)
+    tree = DecisionTreeClassifier if "classes" in kind else DecisionTreeRegressor
+    protocol = Protocol(depths=(4, None), leaves=(20, 8))  # in smaller nodes equal splits are met in random order
+    grid = list(itertools.product(protocol.depths, protocol.leaves))
+    models = [tree(max_depth=depth, min_samples_leaf=leaf, random_state=0) for depth, leaf in grid]
+    place, value, test = problem.best(models, problem.raw)
+    found = problem.fit(fit_tree, protocol)
+    assert found.params == dict(zip(("max_depth", "min_samples_leaf"), grid[place], strict=True))
+    assert found.val_value == pytest.approx(value)
+    np.testing.assert_allclose(found.test, test)
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_a_tree_cut_at_a_depth_is_the_tree_grown_to_it(toy, kind):
+    """Of one feature, so that no two splits are equal."""
+    problem = Problem(toy(dim=1, classes={"left": 5}, kinds={"left": kind}), "left")
+    x, y = problem.raw["train"], problem.y["train"]
+    model = DecisionTreeClassifier if kind == "classification" else DecisionTreeRegressor
+    for leaf in (1, 7):
+        grown = Tree.grow(problem.data, x, y, leaf, PROTOCOL)
+        assert grown.model.get_depth() > 6
+        for depth in (1, 3, 6, None):
+            reached = grown.ancestors(depth)[grown.model.apply(problem.raw["test"])]
+            short = model(max_depth=depth, min_samples_leaf=leaf, random_state=0).fit(x, y)
+            np.testing.assert_allclose(grown.values()[reached], short.predict(problem.raw["test"]))
+
+
+def test_bases_of_trees_keep_distances_and_leave_the_axes(classes):
+    raw = classes.raw["test"].astype(np.float64)
+    gram = (raw - raw.mean(axis=0)) @ (raw - raw.mean(axis=0)).T
+    bases = [rotated_basis(classes.workspace, seed) for seed in range(2)]
+    bases.append(principal_basis(classes.workspace, 64))
+    turned = [basis(classes.raw["test"]).astype(np.float64) for basis in bases]
+    for x in turned:
+        x -= x.mean(axis=0)
+        np.testing.assert_allclose(x @ x.T, gram, atol=1e-3)
+        assert np.abs(np.corrcoef(x.T, raw.T)[:16, 16:]).max() < 0.95
+    assert np.abs(turned[0] - turned[1]).max() > 1
+    spread = principal_basis(classes.workspace, 5)(classes.raw["train"]).astype(np.float64)
+    covariance = np.cov(spread.T)
+    assert spread.shape == (300, 5)
+    np.testing.assert_allclose(covariance, np.diag(np.sort(np.diag(covariance))[::-1]), atol=1e-3)
+
+
+def test_rotated_trees_are_models_of_their_own(classes):
+    found = classes.fit(fit_tree_rotated)
+    assert found.test.shape == (5, 200)
+    depth, leaf = found.params["max_depth"], found.params["min_samples_leaf"]
+    model = DecisionTreeClassifier(max_depth=depth, min_samples_leaf=leaf, random_state=0)
+    basis = rotated_basis(classes.workspace, 3)
+    model.fit(basis(classes.raw["train"]), classes.y["train"])
+    assert (model.predict(basis(classes.raw["test"])) == found.test[3]).mean() > 0.97  # equal splits aside
+    assert len({tuple(one) for one in found.test}) == 5
+    assert classes.fit(fit_tree_rotated, Protocol(rotations=2)).test.shape == (2, 200)
+
+
+def test_rotation_tells_an_encoder_that_is_aligned_with_its_axes(fake_embeddings):
+    """Each class has a unit of its own in z; the turned z holds the same, in no unit alone."""
+    from reprkit.tasks import Task
+
+    rng = np.random.default_rng(0)
+    sizes = {"train": 400, "val": 150, "test": 300}
+    y = {split: rng.integers(4, size=n) for split, n in sizes.items()}
+    units = {split: 2 * (np.arange(16) == y[split][:, None]) for split in sizes}
+    z = {split: 0.6 * rng.normal(size=(n, 16)) + units[split] for split, n in sizes.items()}
+    turn = np.linalg.qr(rng.normal(size=(16, 16)))[0]
+    aligned = Problem(fake_embeddings(z, {"t": y}, [Task("t", "classification", 4)]), "t")
+    turned = {split: rows @ turn for split, rows in z.items()}
+    mixed = Problem(fake_embeddings(turned, {"t": y}, [Task("t", "classification", 4)]), "t")
+
+    def accuracy(problem, probe):
+        return (problem.fit(probe).test == y["test"]).mean()
+
+    assert accuracy(aligned, fit_tree) > accuracy(aligned, fit_tree_rotated) + 0.1
+    assert accuracy(mixed, fit_tree) == pytest.approx(accuracy(mixed, fit_tree_rotated), abs=0.08)
+    assert accuracy(aligned, fit_tree_rotated) == pytest.approx(accuracy(mixed, fit_tree_rotated), abs=0.05)
+    assert accuracy(aligned, fit_tree_pca) == pytest.approx(accuracy(mixed, fit_tree_pca), abs=0.03)
+    assert accuracy(aligned, fit_linear) == pytest.approx(accuracy(mixed, fit_linear), abs=0.03)
+
+
+# The network.
+
+
+def test_mlp_reads_what_no_linear_probe_can(fake_embeddings):
+    from reprkit.tasks import Task
+
+    rng = np.random.default_rng(0)
+    sizes = {"train": 600, "val": 200, "test": 300}
+    z = {split: 3 + rng.uniform(-1, 1, size=(n, 4)) * [1, 5, 1, 20] for split, n in sizes.items()}
+    corner = {split: ((rows[:, 0] > 3) ^ (rows[:, 1] > 3)).astype(int) for split, rows in z.items()}
+    product = {split: 50 + 7 * (rows[:, 0] - 3) * (rows[:, 1] - 3) for split, rows in z.items()}
+    tasks = [Task("corner", "classification", 2), Task("product", "regression", 1)]
+    made = fake_embeddings(z, {"corner": corner, "product": product}, tasks)
+    found = Problem(made, "corner").fit(fit_mlp)
+    assert (
+        (found.test == corner["test"]).mean()
+        > 0.9
+        > 0.65
+        > (Problem(made, "corner").fit(fit_linear).test == corner["test"]).mean()
+    )
+    np.testing.assert_allclose(np.exp(found.log_probabilities).sum(axis=1), 1)
+    assert found.selected_by == "log_loss"
+    assert found.params["penalty"] in PENALTIES
+    values = Problem(made, "product").fit(fit_mlp)
+    assert r2_score(product["test"], values.test) > 0.85
+    assert r2_score(product["test"], values.test) == pytest.approx(values.val_value, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_mlp_has_the_val_score_it_claims(toy, fake_embeddings, kind):
+    made = toy(classes={"left": 4}, kinds={"left": kind}, noise=1.5)
+    splits = {"train": "train", "val": "val", "test": "val"}
+    targets = {"left": {to: made.targets(split, "left").copy() for to, split in splits.items()}}
+    if kind == "classification":
+        targets["left"]["train"][targets["left"]["train"] == 3] = -1  # a class that val holds and train lacks
+    same = fake_embeddings({to: made.z(split) for to, split in splits.items()}, targets, list(made.tasks.values()))
+    problem = Problem(same, "left")
+    found, y = problem.fit(fit_mlp), problem.y["val"]
+    if kind == "regression":
+        assert found.val_value == pytest.approx(r2_score(y, found.test))
+        return
+    probabilities = np.exp(found.log_probabilities).clip(min=np.finfo(float).eps)
+    assert found.val_value == pytest.approx(-np.log(probabilities[np.arange(len(y)), y]).mean())
+    assert not (found.test == 3).any()

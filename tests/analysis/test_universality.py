@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,10 @@ from scipy.stats import ortho_group
 
 from reprkit.analysis import universality
 from reprkit.analysis.dummies import draw_dummies
+from reprkit.analysis.measuring import MAX_CERTIFICATE
+from reprkit.analysis.optimal import choose_c
+from reprkit.analysis.study import Study
+from reprkit.analysis.workspace import Workspace, carve_by_id
 from reprkit.errors import InputError
 from reprkit.recipe import UniversalityConfig
 from reprkit.tasks import Task
@@ -144,6 +149,12 @@ def test_relative_score_by_hand(clusters, result: pd.DataFrame) -> None:
         assert row.L_star < entropy
 
 
+def test_the_theorem_bounds_the_gap(result: pd.DataFrame) -> None:
+    assert (result["bound"] >= result["gap"]).all()
+    np.testing.assert_allclose(result["looseness"], result["bound"] / result["gap"])
+    np.testing.assert_allclose(result["U_bound"], 1 / result["bound"])
+
+
 def test_intervals_hold_their_values(result: pd.DataFrame) -> None:
     for name in ("gap", "U", "U_rel", "U_rel_tau"):
         assert (result[f"{name}_low"] < result[name]).all()
@@ -271,10 +282,9 @@ def test_shuffled_labels_have_no_headroom(clusters) -> None:
 def test_unresolved_gap_is_printed_but_not_inverted(clusters, monkeypatch: pytest.MonkeyPatch) -> None:
     # Dummies that are themselves the optimal predictor: the gap is a tie.
     first = universality(clusters, config=QUICK).iloc[0]
-    study = importlib.import_module("reprkit.analysis.study").Study(clusters, ["left"])
-    fit, basis = study.linear("left").fit, study.basis
-    weights = fit.weights @ basis.components.T
-    bias = fit.bias - weights @ basis.mean
+    study = Study(Workspace.of(clusters), ["left"])
+    fit, _ = study.linear("left")
+    weights, bias = fit.weights, fit.bias - fit.weights @ study.ws.mean
 
     def optimal(*args, **options):
         drawn = draw_dummies(*args, **options)
@@ -301,15 +311,13 @@ def test_failed_optimiser_is_reported(clusters, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(optimal, "fit_linear", lazy)
     found = universality(clusters, config=QUICK)
     assert set(found["status"]) == {"optimiser_failed"}
-    assert (found["certificate"] > module.MAX_CERTIFICATE).all()
+    assert (found["certificate"] > MAX_CERTIFICATE).all()
     assert found[["U", "U_rel", "U_rel_tau"]].isna().all().all()
     assert found["gap"].notna().all()
 
 
 def test_a_dummy_that_beats_the_optimum_is_an_optimiser_failure(clusters, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = importlib.import_module("reprkit.analysis.study").Study(clusters, ["left"])
-    fit, basis = study.linear("left").fit, study.basis
-    weights = fit.weights @ basis.components.T
+    weights = Study(Workspace.of(clusters), ["left"]).linear("left")[0].weights
 
     def informed(*args, **options):
         drawn = draw_dummies(*args, **options)
@@ -319,22 +327,9 @@ def test_a_dummy_that_beats_the_optimum_is_an_optimiser_failure(clusters, monkey
 
     monkeypatch.setattr(module, "draw_dummies", informed)
     monkeypatch.setattr(
-        importlib.import_module("reprkit.analysis.study"),
-        "choose_linear",
-        lambda *args, **options: importlib.import_module("reprkit.analysis.optimal").choose_linear(
-            *args, **options, exponents=(-6, -6)
-        ),
+        importlib.import_module("reprkit.analysis.study"), "choose_c", partial(choose_c, exponents=(-6, -6))
     )
     assert module.universality(clusters, tasks=["left"], config=QUICK).iloc[0]["status"] == "optimiser_failed"
-
-
-def test_regression_has_a_row_but_no_value(toy) -> None:
-    found = universality(toy(kinds={"right": "regression"}), config=QUICK)
-    assert found["status"][1] == "not defined for regression yet"
-    assert np.isnan(found["U_rel"][1])
-    assert found["status"][0] == "ok"
-    only = universality(toy(classes={"years": 5}, kinds={"years": "regression"}), config=QUICK)
-    assert list(only["status"]) == ["not defined for regression yet"]
 
 
 def test_missing_targets_are_left_out(clusters) -> None:
@@ -380,6 +375,7 @@ def test_a_class_missing_in_train_is_left_out_and_said(clusters) -> None:
     left = found[found["task"] == "left"]
     assert set(left["status"]) == {f"ok; left out {lost} test rows of classes that train lacks"}
     assert set(left["n"]) == {300 - lost}
+    assert left["bound"].isna().all(), "a predictor that never names a class is infinitely far away"
     assert np.isfinite(left[SCORES].to_numpy(dtype=float)).all()
 
 
@@ -409,7 +405,22 @@ def test_without_val_a_fifth_of_train_selects(clusters, result: pd.DataFrame) ->
     assert set(found["status"]) == {"ok"}
     assert found["protocol_id"][0] != result["protocol_id"][0]
     np.testing.assert_allclose(found["L_star"], result["L_star"], atol=0.08)
-    np.testing.assert_allclose(found["L_dummy"], result["L_dummy"], rtol=1e-6)
+    np.testing.assert_allclose(found["L_dummy"], result["L_dummy"], atol=0.02)
+    held = carve_by_id(clusters.ids("train"))
+    by_hand = fake(
+        {"train": clusters.z("train")[~held], "val": clusters.z("train")[held], "test": clusters.z("test")},
+        {
+            name: {
+                "train": clusters.targets("train", name)[~held],
+                "val": clusters.targets("train", name)[held],
+                "test": clusters.targets("test", name),
+            }
+            for name in clusters.tasks
+        },
+        list(clusters.tasks.values()),
+    )
+    same = universality(by_hand, config=QUICK)
+    pd.testing.assert_frame_equal(same.drop(columns="protocol_id"), found.drop(columns="protocol_id"))
 
 
 def test_mlp_heads(clusters) -> None:
@@ -420,6 +431,7 @@ def test_mlp_heads(clusters) -> None:
     assert set(mlp["star_family"]) <= {"linear", "mlp"}
     assert set(found["init"]) == {"paper"}
     assert found["protocol_id"].nunique() == 2
+    assert mlp[["bound", "looseness", "U_bound"]].isna().all().all(), "two-layer predictors are not convex"
 
 
 def test_mlp_dummy_loss_by_hand(clusters) -> None:
@@ -476,12 +488,12 @@ def test_wrong_input_is_one_clear_line(clusters, fake_embeddings) -> None:
         universality(clusters, config=UniversalityConfig(num_dummies=1))
     task, z = Task("t", "classification", 2), np.random.default_rng(0).normal(size=(20, 3))
     y = np.arange(20) % 2
-    with pytest.raises(InputError, match="no 'test' split"):
+    with pytest.raises(InputError, match="no test split"):
         universality(fake_embeddings({"train": z}, {"t": {"train": y}}, [task]))
     bad = z.copy()
     bad[3, 1] = np.nan
     both = {"t": {"train": y, "test": y}}
-    with pytest.raises(InputError, match=r"fake\.h5: the embeddings of split 'test' hold NaN"):
+    with pytest.raises(InputError, match=r"fake\.h5: split test holds NaN"):
         universality(fake_embeddings({"train": z, "test": bad}, both, [task]))
-    with pytest.raises(InputError, match="split 'test' has no rows"):
+    with pytest.raises(InputError, match="no test split"):
         universality(fake_embeddings({"train": z, "test": z[:0]}, {"t": {"train": y, "test": y[:0]}}, [task]))

@@ -11,7 +11,8 @@ from threadpoolctl import threadpool_info
 
 from reprkit.analysis import linalg
 from reprkit.analysis.intervals import Lead, TwoWayBootstrap, interval
-from reprkit.analysis.study import prior_losses, stratified_rows
+from reprkit.analysis.rows import stratified_rows
+from reprkit.analysis.stats import student_factor
 
 M, N, B = 5, 200, 300
 
@@ -56,6 +57,20 @@ def test_blocks_do_not_matter(data, rows: int) -> None:
     np.testing.assert_allclose(parts.single_loss("star")[1], whole.single_loss("star")[1], rtol=1e-6)
 
 
+def test_groups_come_and_go_together(data) -> None:
+    losses, star, valid = data
+    single = TwoWayBootstrap.sample_weights(B, 0)(N)
+    numbered = TwoWayBootstrap.group_weights(np.arange(N), B, 0)
+    np.testing.assert_array_equal(np.concatenate([numbered(70), numbered(N - 70)]), single)
+    groups = np.repeat(np.arange(N // 4), 4)
+    groups[7] = -1
+    drawn = TwoWayBootstrap.group_weights(groups, B, 0)
+    weights = np.concatenate([drawn(30), drawn(N - 30)])
+    np.testing.assert_array_equal(weights[8:].reshape(-1, 4, B).std(axis=1), 0)
+    np.testing.assert_array_equal(weights[::4], single[: N // 4])
+    assert not weights[7].any()
+
+
 def test_differences_are_paired_on_samples(data) -> None:
     # Samples hard for one predictor are hard for the other: their difference varies less than either.
     boot = filled(*data, N)
@@ -72,7 +87,7 @@ def test_both_ways_are_resampled() -> None:
     by_predictor = np.tile(rng.normal(size=(M, 1)), (1, N))
     for losses, deviation in (
         (by_sample, by_sample[0].std() / np.sqrt(N)),
-        (by_predictor, by_predictor.std() / M**0.5),
+        (by_predictor, student_factor(M) * by_predictor.std() / M**0.5),
     ):
         resampled = filled(losses, losses[0], everyone, N).dummy_losses()[1]["raw"]
         assert resampled.std() == pytest.approx(deviation, rel=0.15)
@@ -102,12 +117,6 @@ def test_stratified_rows_keep_the_shares() -> None:
     np.testing.assert_allclose(np.bincount(y[rows]), [70, 20, 10], atol=1)
     np.testing.assert_array_equal(rows, stratified_rows(y, 100))
     np.testing.assert_array_equal(stratified_rows(y, 5000), np.flatnonzero(y >= 0))
-
-
-def test_prior_losses() -> None:
-    found = prior_losses(np.array([3, 1, 0]), np.array([0, 1, -1]))
-    np.testing.assert_allclose(found, [-np.log(0.75), -np.log(0.25), 0])
-    assert prior_losses(np.array([3, 1, 0]), np.array([2]))[0] == np.inf
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])

@@ -5,23 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 from torch.nn import functional as F
 
 from reprkit.analysis.assignment import best_permutations, class_sums
 from reprkit.analysis.dummies import Dummies, View, draw_dummies
+from reprkit.analysis.gauges import all_logits, fit_temperatures, linear_permutations
+from reprkit.analysis.gradients import distances, gradient_norms
 from reprkit.analysis.moments import sufficient_statistics
-from reprkit.analysis.optimal import fit_linear
-from reprkit.analysis.scoring import (
-    Request,
-    all_logits,
-    dummy_losses,
-    fit_temperatures,
-    gradient_norms,
-    linear_permutations,
-    log_sum_exp_prefixes,
-)
+from reprkit.analysis.optimal import Linear, Problem, polish
+from reprkit.analysis.rows import Rows
+from reprkit.analysis.scoring import CrossEntropy, Request, SquaredError, dummy_losses, log_sum_exp_prefixes
+from reprkit.analysis.targets import losses
 
 N, D, M, K = 90, 12, 5, 6
 
@@ -70,7 +68,7 @@ def run(z: np.ndarray, dummies: Dummies, requests: list[Request], mean: np.ndarr
     blocks = [z[i : i + rows] for i in range(0, len(z), rows)]
     parts = list(dummy_losses(blocks, dummies, requests, mean=mean, **options))
     assert [part.start for part, _ in parts] == list(range(0, len(z), rows))
-    return [np.concatenate([losses[r] for _, losses in parts], axis=1) for r in range(len(requests))]
+    return [np.concatenate([found[r] for _, found in parts], axis=1) for r in range(len(requests))]
 
 
 @pytest.mark.parametrize("rms", [2.4, 0.05])
@@ -84,13 +82,13 @@ def test_losses_equal_one_predictor_at_a_time(
         for name, view in views.items():
             for tau in (None, rng.uniform(0.1, 3, size=M)):
                 pi = np.stack([rng.permutation(classes) for _ in range(M)])
-                requests.append(Request(view, y, pi, tau))
-                losses = np.zeros((M, N))
+                requests.append(CrossEntropy(view, y, pi, tau))
+                reference = np.zeros((M, N))
                 for m in range(M):
                     logits = forward(dummies, m, seen(name, z, mean, rms))[:, :classes]
                     logs = log_softmax(logits * (1 if tau is None else tau[m]), axis=1)
-                    losses[m] = np.where(y >= 0, -logs[np.arange(N), pi[m][y]], 0)
-                expected.append(losses)
+                    reference[m] = np.where(y >= 0, -logs[np.arange(N), pi[m][y]], 0)
+                expected.append(reference)
     for found, reference in zip(run(z, dummies, requests, mean, 32), expected, strict=True):
         np.testing.assert_allclose(found, reference, rtol=2e-5, atol=2e-5)
     for found, reference in zip(run(z, dummies, requests, mean, 32, dtype=np.float64), expected, strict=True):
@@ -104,7 +102,7 @@ def test_streaming_equals_one_shot(
 ) -> None:
     dummies = draw_dummies(head, dim=D, outputs=K, count=M, seed=0)  # type: ignore[arg-type]
     pi = np.stack([np.random.default_rng(m).permutation(4) for m in range(M)])
-    requests = [Request(dummies.view(mean, None), targets[4], pi)]
+    requests = [CrossEntropy(dummies.view(mean, None), targets[4], pi)]
     whole = run(z, dummies, requests, mean, N, dtype=np.float64, workers=1)[0]
     found = run(z, dummies, requests, mean, rows, dtype=np.float64, workers=workers)[0]
     np.testing.assert_allclose(found, whole, rtol=1e-12, atol=1e-12)
@@ -156,43 +154,120 @@ def test_log_sum_exp_of_prefixes_is_stable(shift: float) -> None:
 
 
 @pytest.mark.parametrize("rms", [None, 2.4])
-def test_gradient_norm_equals_autograd(
+def test_squared_errors_equal_one_predictor_at_a_time(
+    dummies: Dummies, z: np.ndarray, mean: np.ndarray, rms: float | None
+) -> None:
+    rng = np.random.default_rng(4)
+    y = np.where(rng.random(N) < 0.2, np.nan, rng.normal(size=N))
+    slopes, offsets = rng.normal(size=(2, M))
+    view = dummies.view(mean, rms)
+    requests = [SquaredError(view, y), SquaredError(view, y, slopes, offsets)]
+    plain, mapped = run(z, dummies, requests, mean, 32, dtype=np.float64)
+    for m in range(M):
+        output = forward(dummies, m, seen("raw" if rms is None else "rms1", z, mean, rms or 1.0))[:, 0]
+        np.testing.assert_allclose(plain[m], np.nan_to_num((y - output) ** 2), rtol=1e-9)
+        np.testing.assert_allclose(mapped[m], np.nan_to_num((y - slopes[m] * output - offsets[m]) ** 2), atol=1e-9)
+
+
+def gradient_by_autograd(dummies: Dummies, m: int, rows: np.ndarray, y: np.ndarray, pi: np.ndarray | None) -> float:
+    """Norm of the gradient of the mean loss of predictor m, its last layer's outputs taken in the order `pi`."""
+    outputs = [0] if pi is None else pi
+    if dummies.second is None:
+        arrays = [dummies.first[outputs, m], dummies.first_bias[outputs, m]]
+    else:
+        arrays = [dummies.first[m], dummies.first_bias[m], dummies.second[m, outputs], dummies.second_bias[m, outputs]]
+    parameters = [torch.tensor(array, requires_grad=True) for array in arrays]
+    out = F.linear(torch.from_numpy(rows), *parameters[:2])
+    if len(parameters) == 4:
+        out = F.linear(out.relu(), *parameters[2:])
+    if pi is None:
+        valid = ~np.isnan(y)
+        F.mse_loss(out[valid, 0], torch.from_numpy(y[valid])).backward()
+    else:
+        F.cross_entropy(out, torch.from_numpy(y), ignore_index=-1).backward()
+    return float(torch.cat([p.grad.ravel() for p in parameters]).norm())
+
+
+@pytest.mark.parametrize("rms", [None, 2.4])
+def test_gradient_norms_equal_autograd(
     dummies: Dummies, z: np.ndarray, mean: np.ndarray, targets: dict[int, np.ndarray], rms: float | None
 ) -> None:
-    y = targets[4]
-    view = dummies.view(mean, rms)
+    rng = np.random.default_rng(8)
+    view, y = dummies.view(mean, rms), targets[4]
+    real = np.where(y < 0, np.nan, rng.normal(size=N))
+    identity = np.tile(np.arange(4), (M, 1))
+    permuted = np.stack([rng.permutation(4) for _ in range(M)])
+    requests = [CrossEntropy(view, y, identity), CrossEntropy(view, y, permuted), SquaredError(view, real)]
     blocks = [z[:40], z[40:]]
-    found = gradient_norms(blocks, dummies, y, 4, view, mean=mean, dtype=np.float64)
-    single = gradient_norms(blocks, dummies, y, 4, view, mean=mean)
-    rows = torch.from_numpy(seen("raw" if rms is None else "rms1", z, mean, rms or 1.0))
+    found = gradient_norms(blocks, dummies, requests, mean=mean, dtype=np.float64)
+    single = gradient_norms(blocks, dummies, requests, mean=mean)
+    rows = seen("raw" if rms is None else "rms1", z, mean, rms or 1.0)
     for m in range(M):
-        if dummies.second is None:
-            arrays = [dummies.first[:4, m], dummies.first_bias[:4, m]]
-        else:
-            arrays = [dummies.first[m], dummies.first_bias[m], dummies.second[m, :4], dummies.second_bias[m, :4]]
-        parameters = [torch.tensor(array, requires_grad=True) for array in arrays]
-        out = F.linear(rows, *parameters[:2])
-        if len(parameters) == 4:
-            out = F.linear(out.relu(), *parameters[2:])
-        F.cross_entropy(out, torch.from_numpy(y), ignore_index=-1).backward()
-        norm = torch.cat([p.grad.ravel() for p in parameters]).norm().item()
-        assert found[m] == pytest.approx(norm, rel=1e-9)
-        assert single[m] == pytest.approx(norm, rel=1e-4)
+        expected = [
+            gradient_by_autograd(dummies, m, rows, y, identity[m]),
+            gradient_by_autograd(dummies, m, rows, y, permuted[m]),
+            gradient_by_autograd(dummies, m, rows, real, None),
+        ]
+        assert [norms[m] for norms in found] == pytest.approx(expected, rel=1e-9)
+        assert [norms[m] for norms in single] == pytest.approx(expected, rel=1e-4)
 
 
-def test_gradient_norm_bounds_the_gap_of_linear_dummies(z: np.ndarray, mean: np.ndarray) -> None:
-    # Convexity: L(f) - L(f*) <= ||grad L(f)|| ||f - f*||, on one sample, without permutation.
-    y = np.random.default_rng(5).integers(3, size=N)
-    dummies = draw_dummies("linear", dim=D, outputs=3, count=20, seed=7)
-    view, identity = dummies.view(mean, None), np.tile(np.arange(3), (20, 1))
-    losses = run(z, dummies, [Request(view, y, identity)], mean, N, dtype=np.float64)[0].mean(axis=1)
-    norms = gradient_norms([z], dummies, y, 3, view, mean=mean, dtype=np.float64)
-    fit = fit_linear(z - mean, y, 3, 1.0)
-    best_bias = fit.bias - fit.weights @ mean
-    best = -log_softmax(z @ fit.weights.T + best_bias, axis=1)[np.arange(N), y].mean()
-    for m in range(20):
-        apart = np.sqrt(((dummies.first[:, m] - fit.weights) ** 2).sum() + (best_bias**2).sum())
-        assert losses[m] - best <= norms[m] * apart + 1e-9
+@given(
+    seed=st.integers(0, 10_000),
+    scale=st.floats(0.01, 30),
+    shift=st.floats(-5, 5),
+    c=st.floats(1e-3, 1e3),
+    real=st.booleans(),
+    init=st.sampled_from(["gaussian", "paper"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_gradient_and_distance_bound_the_gap_of_linear_dummies(
+    seed: int, scale: float, shift: float, c: float, real: bool, init: str
+) -> None:
+    # Convexity: L(f) - L(f*) <= ||grad L(f)|| ||f - f*|| for any linear f*, whatever it was fitted on.
+    rng = np.random.default_rng(seed)
+    z = (scale * (rng.normal(size=(60, 5)) + shift)).astype(np.float32)
+    mean = z[:30].mean(axis=0).astype(np.float64)
+    dummies = draw_dummies("linear", dim=5, outputs=3, count=8, seed=seed, init=init)  # type: ignore[arg-type]
+    view = dummies.view(mean, None)
+    request: Request
+    if real:
+        y, pi = rng.normal(size=60), None
+        request = SquaredError(view, y)
+        star = Linear(rng.normal(size=(1, 5)) / scale, rng.normal(size=1))
+    else:
+        y = np.concatenate([np.arange(3), rng.integers(3, size=57)])
+        pi = np.stack([rng.permutation(3) for _ in range(8)])
+        request = CrossEntropy(view, y, pi)
+        rms = float(np.sqrt(((z[:30] - mean) ** 2).mean()))
+        star = polish(Problem(Rows.of(z[:30] - mean.astype(np.float32)), y[:30], 3, rms), c)
+    found = run(z, dummies, [request], mean, 25, dtype=np.float64)[0].mean(axis=1)
+    best = losses(star(z - mean), y).mean()
+    [norms] = gradient_norms([z], dummies, [request], mean=mean, dtype=np.float64)
+    assert (found - best <= norms * distances(dummies, pi, star, mean) * (1 + 1e-9) + 1e-9).all()
+
+
+def test_bound_is_attained_by_a_step_along_the_gradient() -> None:
+    # Close to f, L is linear: for f* = f - step * grad L the bound becomes an equality.
+    rng = np.random.default_rng(0)
+    z, y = rng.normal(size=(200, 4)).astype(np.float32), rng.integers(3, size=200)
+    dummies = draw_dummies("linear", dim=4, outputs=3, count=1, seed=0)
+    mean, identity = z.mean(axis=0).astype(np.float64), np.arange(3)[None]
+    logits = forward(dummies, 0, z)
+    error = (softmax(logits, axis=1) - np.eye(3)[y]) / 200
+    weights = dummies.first[:, 0] - 1e-3 * error.T @ z
+    bias = dummies.first_bias[:, 0] - 1e-3 * error.sum(axis=0)
+    near = Linear(weights, bias + weights @ mean)
+    request = CrossEntropy(dummies.view(mean, None), y, identity)
+    gap = losses(logits.T, y).mean() - losses(near(z - mean), y).mean()
+    [norms] = gradient_norms([z], dummies, [request], mean=mean, dtype=np.float64)
+    bound = norms[0] * distances(dummies, identity, near, mean)[0]
+    assert gap <= bound
+    assert gap == pytest.approx(bound, rel=1e-3)
+    at = Linear(dummies.first[:, 0], dummies.first_bias[:, 0] + dummies.first[:, 0] @ mean)
+    assert distances(dummies, identity, at, mean)[0] == pytest.approx(0, abs=1e-12)
+    moved = Linear(at.weights[[1, 2, 0]], at.bias[[1, 2, 0]])
+    assert distances(dummies, np.array([[1, 2, 0]]), moved, mean)[0] == pytest.approx(0, abs=1e-12)
 
 
 def test_streams_of_dummies_are_nested(head: str) -> None:

@@ -19,24 +19,41 @@ if TYPE_CHECKING:
 
 PROBE_NAMES = {
     "ncm": "Class mean",
+    "lda": "LDA",
     "knn": "kNN",
     "linear": "Linear",
     "svm_linear": "Linear SVM",
     "svm_rbf": "RBF SVM",
     "tree": "Tree",
+    "tree_pca": "Tree, PCA",
+    "tree_rotated": "Tree, rotated",
     "mlp": "MLP",
 }
 FLOORS = ("prior", "majority", "mean")
 """Names under which a probe that ignores the embedding may be listed."""
 
-METRIC_NAMES = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "r2": "R²", "mae": "MAE"}
+HEAD = "head"
+"""The encoder's own head among the probes; reports show its score apart, and not twice."""
+
+METRIC_NAMES = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro F1",
+    "within_one": "Within one class",
+    "quadratic_kappa": "Quadratic kappa",
+    "log_loss": "Log-loss (nats)",
+    "ece": "Calibration error",
+    "r2": "R²",
+    "mae": "MAE",
+    "rmse": "RMSE",
+}
 
 
 def headline(probes: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each task's headline metric: accuracy, or R2 where a task has no accuracy."""
+    """The probes' rows of each task's headline metric: accuracy, or R2 where a task has no accuracy."""
     has_accuracy = set(probes.loc[probes["metric"] == "accuracy", "task"])
     wanted = np.where(probes["task"].isin(has_accuracy), "accuracy", "r2")
-    return probes[probes["metric"] == wanted]
+    return probes[(probes["metric"] == wanted) & (probes["probe"] != HEAD)]
 
 
 def probe_figure(probes: pd.DataFrame, *, metric: str | None = None, tasks: Mapping[str, Task] | None = None) -> Figure:
@@ -55,7 +72,7 @@ def probe_figure(probes: pd.DataFrame, *, metric: str | None = None, tasks: Mapp
         InputError: there is no row of that metric.
     """
     shown = headline(probes) if metric is None else probes[probes["metric"] == metric]
-    ladder = shown[~shown["probe"].isin(FLOORS)]
+    ladder = shown[~shown["probe"].isin((*FLOORS, HEAD))]
     if not len(ladder):
         raise InputError(f"probe figure: no row has metric '{metric or 'accuracy'}'; probe the embeddings first")
     names = marks.task_order(ladder["task"], list(tasks or ()))
@@ -125,4 +142,7 @@ def _in_rows(
 
 
 def _bounds(metric: str) -> tuple[float, float]:
-    return (0.0, 1.0) if "accuracy" in metric else (-np.inf, 1.0) if metric == "r2" else (0.0, np.inf)
+    if metric in ("r2", "quadratic_kappa"):
+        return -np.inf, 1.0
+    shares = "accuracy" in metric or metric in ("macro_f1", "within_one", "ece")
+    return (0.0, 1.0) if shares else (0.0, np.inf)

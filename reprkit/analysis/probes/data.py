@@ -1,146 +1,161 @@
-"""What probes are fitted to: the representation of each split, the targets of each task, and pieces shared by tasks."""
+"""What a probe is fitted to: one task's targets, the rows that have one, and their moments."""
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reprkit.analysis.linalg import KERNEL_BLOCK as KERNEL_BLOCK
-from reprkit.analysis.linalg import rbf_kernel as rbf_kernel
-from reprkit.analysis.neighbors import exact_neighbors
-from reprkit.errors import InputError
+from reprkit.analysis.moments import sufficient_statistics
+from reprkit.analysis.probes.protocol import Protocol
+from reprkit.analysis.rows import BLOCK_ROWS, stratified_rows
+from reprkit.analysis.solver import Eigen
+from reprkit.analysis.workspace import SPLITS, Workspace
+from reprkit.analysis.workspace import carve_by_id as carve_by_id
 from reprkit.tasks import Task
-
-if TYPE_CHECKING:
-    from reprkit.embeddings import Embeddings
-
-CARVE = 5
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class TaskData:
-    """One task's targets, without the samples that lack one.
+    """One task's targets.
 
     Attributes:
         task: the task.
-        rows: split -> [n] row numbers that have a target.
-        y: split -> [n] their targets: int64 class indices or float64 values.
-        complete: True if no train row lacks a target, so that work on all train rows can be shared.
+        targets: split -> [N] int64 class indices (-1: missing) or float64 values (NaN: missing).
     """
 
     task: Task
-    rows: dict[str, NDArray[np.int64]]
-    y: dict[str, NDArray]
-    complete: bool
+    targets: dict[str, NDArray]
+
+    @classmethod
+    def of(cls, workspace: Workspace, name: str) -> TaskData:
+        """A task of a file.
+
+        Raises:
+            InputError: a target that the task cannot have.
+        """
+        return cls(workspace.tasks[name], {split: workspace.targets(split, name) for split in SPLITS})
+
+    @cached_property
+    def rows(self) -> dict[str, NDArray[np.int64]]:
+        """Split -> [n] numbers of the rows that have a target."""
+        return {split: np.flatnonzero(self.task.valid(values)) for split, values in self.targets.items()}
+
+    @cached_property
+    def y(self) -> dict[str, NDArray]:
+        """Split -> [n] their targets."""
+        return {split: values[self.rows[split]] for split, values in self.targets.items()}
+
+    @property
+    def complete(self) -> bool:
+        """True if no train row lacks a target, so that work on all train rows can be shared."""
+        return len(self.rows["train"]) == len(self.targets["train"])
+
+    @cached_property
+    def present(self) -> NDArray[np.int64]:
+        """The classes that train holds. No probe can predict another one."""
+        return np.unique(self.y["train"])
+
+    def encode(self, targets: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Places of class indices in `present`; -1 for a class that is not there, or a missing one."""
+        places = np.full(self.task.num_outputs + 1, -1)
+        places[self.present] = np.arange(len(self.present))
+        return places[targets]
+
+    def spread_out(self, log_p: NDArray, size: int) -> NDArray[np.float64]:
+        """[n, C] log-probabilities of all classes, -inf where train lacks one, from [present, n]."""
+        full = np.full((size, self.task.num_outputs), -np.inf)
+        full[:, self.present] = log_p.T
+        return full
 
 
-class Space:
-    """The representation of all splits, with what several probes and tasks share.
+@dataclass(frozen=True)
+class Moments:
+    """Moments of the train rows that have a target, in standardised coordinates (z - workspace.mean) * workspace.scale.
 
     Attributes:
-        z: split -> float32 [n, D] as stored.
-        standard: split -> float64 [n, D]: centred and scaled to unit variance, both of the train split; constant
-            features are only centred.
-        gamma: RBF width 1 / (D * variance of `standard["train"]`).
+        count: n.
+        mean: [D].
+        eigen: of their covariance.
+        class_counts: [C] of a discrete task, else [0].
+        class_means: [C, D]; zeros for a class without rows.
     """
 
-    def __init__(self, z: dict[str, NDArray]) -> None:
-        self.z = z
-        train = z["train"]
-        mean = train.mean(axis=0, dtype=np.float64)
-        std = train.std(axis=0, dtype=np.float64)
-        scale = np.where(std > 0, std, 1.0)  # float64 sums of equal float32 values are exact, so constant means 0
-        self.standard = {split: (rows - mean) / scale for split, rows in z.items()}
-        variance = float(self.standard["train"].var())
-        self.gamma = 1.0 / (train.shape[1] * variance) if variance > 0 else 1.0
-        self._neighbors: tuple[int, dict[str, tuple[NDArray[np.int64], NDArray]]] | None = None
-        self._kernel: NDArray[np.float64] | None = None
+    count: int
+    mean: NDArray[np.float64]
+    eigen: Eigen
+    class_counts: NDArray[np.int64]
+    class_means: NDArray[np.float64]
 
-    def neighbors(self, data: TaskData, k: int) -> dict[str, tuple[NDArray[np.int64], NDArray]]:
-        """The `k` nearest train rows with a target, by cosine, of all val and test rows.
+    @classmethod
+    def of(cls, workspace: Workspace, data: TaskData) -> Moments:
+        """Those of the workspace if every row has a target, else from one pass of their own."""
 
-        Returns:
-            split -> indices [n, k] into `data.rows["train"]`, cosines [n, k]. One search serves all complete tasks.
-        """
-        if data.complete and self._neighbors is not None and self._neighbors[0] == k:
-            return self._neighbors[1]
-        bank = self.z["train"] if data.complete else self.z["train"][data.rows["train"]]
-        found = {split: exact_neighbors(bank, k, self.z[split]) for split in ("val", "test") if len(self.z[split])}
-        if data.complete:
-            self._neighbors = k, found
-        return found
+        def make() -> Moments:
+            name, task, rows = data.task.name, data.task, data.rows["train"]
+            if data.complete:
+                found, eigen = workspace.statistics, workspace.correlation_eigen
+            else:
+                known = {name: (data.y["train"], task.num_outputs)} if task.is_discrete else {}
+                found = sufficient_statistics(labelled_blocks(workspace, data, "train"), known)
+                eigen = Eigen.of(found.scatter / found.count * workspace.scale * workspace.scale[:, None])
+            counts = found.class_counts.get(name, np.zeros(0, np.int64))
+            sums = found.class_sums.get(name, np.zeros((0, workspace.dim)))
+            # class sums are about the mean of these rows
+            shift = (found.mean - workspace.mean) * workspace.scale
+            means = sums / np.maximum(counts, 1)[:, None] * workspace.scale
+            means = np.where(counts[:, None] > 0, means + shift, 0.0)
+            return cls(len(rows), shift, eigen, counts, means)
 
-    def kernel(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """RBF kernel matrix [n, n] of train rows; that of all rows is computed once and kept."""
-        everything = len(rows) == len(self.z["train"])
-        if everything and self._kernel is not None:
-            return self._kernel
-        selected = self.standard["train"][rows]
-        kernel = rbf_kernel(selected, selected, self.gamma)
-        if everything:
-            self._kernel = kernel
-        return kernel
+        return workspace.keep(("probe moments", data.task.name), make)
 
 
-def load(embeddings: Embeddings, names: list[str]) -> tuple[Space, list[TaskData], NDArray, bool]:
-    """Read what the probes need.
-
-    Returns:
-        the space, each task's targets, the ids of the test split, and whether val was carved from train.
-
-    Raises:
-        InputError: no train or test split, or non-finite embeddings.
-    """
-    source = source_of(embeddings)
-    for split, purpose in (("train", "fit probes on"), ("test", "score them on")):
-        if split not in embeddings.splits or not embeddings.num_rows(split):
-            raise InputError(f"{source}: has no {split} split to {purpose}; write the file with train, val and test")
-    z = {split: np.asarray(embeddings.z(split), np.float32) for split in SPLITS if split in embeddings.splits}
-    for split, rows in z.items():
-        if not np.isfinite(rows).all():
-            raise InputError(
-                f"{source}: split {split} holds NaN or infinite embeddings; embed it again or drop those rows"
-            )
-    targets = {name: {split: np.asarray(embeddings.targets(split, name)) for split in z} for name in names}
-
-    carved = "val" not in z or not len(z["val"])
-    if carved:
-        held_out = carve_by_id(embeddings.ids("train"))
-        z["train"], z["val"] = z["train"][~held_out], z["train"][held_out]
-        for splits in targets.values():
-            splits["train"], splits["val"] = splits["train"][~held_out], splits["train"][held_out]
-    tasks = [_task_data(embeddings.tasks[name], targets[name], source) for name in names]
-    return Space(z), tasks, np.asarray(embeddings.ids("test")), carved
+def fitting_rows(data: TaskData, protocol: Protocol) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Sorted train rows that trees and MLP are fitted to, and what the status column says of them."""
+    every = data.rows["train"]
+    if not protocol.streamed or len(every) <= protocol.max_fit:
+        return every, ()
+    picked = stratified_rows(data.targets["train"], protocol.max_fit, seed=protocol.seed)
+    return picked, (f"fitted to a subsample of {len(picked)} of {len(every)} train samples",)
 
 
-def carve_by_id(ids: Any, one_in: int = CARVE) -> NDArray[np.bool_]:
-    """Mask [n] of about one in `one_in` samples by SHA-256 of their id: the same samples in any order or file."""
-    digests = (hashlib.sha256(str(name).encode()).digest() for name in ids)
-    return np.array([int.from_bytes(digest[:8], "big") % one_in == 0 for digest in digests], bool)
+def val_rows(data: TaskData, protocol: Protocol) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Sorted val rows on which MLP and kNN choose, and what the status column says of them."""
+    every = data.rows["val"]
+    if not protocol.streamed or len(every) <= protocol.max_val:
+        return every, ()
+    picked = stratified_rows(data.targets["val"], protocol.max_val, seed=protocol.seed)
+    return picked, (f"chosen on {len(picked)} of {len(every)} val samples",)
 
 
-def source_of(embeddings: Any) -> str:
-    """The file's path if it has one, else its label: what an error message names."""
-    return str(getattr(embeddings, "path", None) or embeddings.label)
+def labelled_blocks(
+    workspace: Workspace, data: TaskData, split: str, *, size: int = BLOCK_ROWS
+) -> Iterator[NDArray[np.float32]]:
+    """Blocks [n, D] of the raw rows of a split that have a target, in order."""
+    return workspace.some_blocks(split, data.rows[split], size)
 
 
-def _task_data(task: Task, targets: dict[str, NDArray], source: str) -> TaskData:
-    rows = {split: np.flatnonzero(task.valid(values)) for split, values in targets.items()}
-    for split, values in targets.items():
-        found = values[rows[split]]
-        if task.is_discrete and not ((found >= 0) & (found < task.num_outputs)).all():
-            last = task.num_outputs - 1
-            raise InputError(
-                f"{source}: task '{task.name}' has a target outside 0..{last} in {split}; write class indices"
-            )
-        if not np.isfinite(found).all():
-            raise InputError(
-                f"{source}: task '{task.name}' has an infinite target in {split}; write NaN if it is missing"
-            )
-    y = {split: targets[split][index] for split, index in rows.items()}
-    return TaskData(task, rows, y, complete=len(rows["train"]) == len(targets["train"]))
+@dataclass(frozen=True)
+class Scale:
+    """Standardisation of a regression target by its train values; leaves class indices alone."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+    @classmethod
+    def of(cls, data: TaskData) -> Scale:
+        """From the train values."""
+        if data.task.is_discrete:
+            return cls()
+        return cls(float(data.y["train"].mean()), float(data.y["train"].std()) or 1.0)
+
+    def forward(self, values: NDArray) -> NDArray:
+        """Into units of the spread."""
+        return (values - self.mean) / self.std
+
+    def back(self, values: NDArray) -> NDArray:
+        """Into units of the target."""
+        return values * self.std + self.mean

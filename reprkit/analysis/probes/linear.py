@@ -5,62 +5,88 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from reprkit.analysis.probes.data import Space, TaskData
-from reprkit.analysis.probes.metrics import LOG_FLOOR
-from reprkit.analysis.probes.outcome import Outcome, Selection, edge_remark, score
+from reprkit.analysis import solver
+from reprkit.analysis.probes.data import Moments, TaskData
+from reprkit.analysis.probes.outcome import Outcome, Selection, edge_remark, log_score, score, unconverged_remark
 from reprkit.analysis.probes.protocol import Protocol
-from reprkit.analysis.probes.solver import LinearFit, cross_entropy, fit_linear_predictor, log_softmax
+from reprkit.analysis.probes.ridge import cross_moments, linear_scores, ridge_path
+from reprkit.analysis.rows import Rows, stratified_rows
+from reprkit.analysis.workspace import Workspace
 
 PATIENCE = 2
+"""Values of C that bring a higher validation loss, after which larger ones are not tried."""
 
 
-def fit_linear(space: Space, data: TaskData, protocol: Protocol) -> Outcome:
+def fit_linear(workspace: Workspace, data: TaskData, protocol: Protocol) -> Outcome:
     """Logistic regression with C by validation log-loss; for regression targets, ridge with alpha by validation R2."""
-    x = {split: space.standard[split][rows] for split, rows in data.rows.items()}
-    return _logistic(x, data, protocol) if data.task.is_discrete else _ridge(x, data, protocol)
+    return (_logistic if data.task.is_discrete else _ridge)(workspace, data, protocol)
 
 
-def _logistic(x: dict[str, NDArray], data: TaskData, protocol: Protocol) -> Outcome:
-    # A class that train does not hold has no column: its log-probability is -inf, and clipped where it is scored.
-    present, encoded = np.unique(data.y["train"], return_inverse=True)
-    loss = cross_entropy(encoded)
-    selection = Selection()
-    model: LinearFit | None = None
-    worse = 0
+def search_rows(workspace: Workspace, data: TaskData, protocol: Protocol) -> tuple[Rows, NDArray, bool]:
+    """Centred train rows in memory on which C is chosen, their targets, and whether these are all that there are."""
+    targets = data.targets["train"]
+    if workspace.in_memory:
+        return workspace.centred("train"), targets, True
+    picked = stratified_rows(targets, protocol.subsample, seed=protocol.seed)
+    rows = workspace.rows("train", picked) - workspace.mean.astype(np.float32)
+    return Rows.of(rows), targets[picked], len(picked) == len(data.rows["train"])
+
+
+def search_remark(data: TaskData, searched: NDArray, complete: bool) -> tuple[str, ...]:
+    """What the status column says of a C that was chosen on part of the rows."""
+    return () if complete else (f"C chosen on {len(searched)} of {len(data.rows['train'])} train samples",)
+
+
+def _logistic(workspace: Workspace, data: TaskData, protocol: Protocol) -> Outcome:
+    # A class that train does not hold has no output: its log-probability is -inf, and clipped where it is scored.
+    present = len(data.present)
+    counts = np.bincount(data.encode(data.y["train"]), minlength=present)
+    curvature = solver.logistic_curvature(counts)
+
+    def fit(rows: Rows, targets: NDArray, c: float, start: solver.LinearFit | None) -> solver.LinearFit:
+        encoded = data.encode(targets)
+        return solver.fit_linear(
+            rows, solver.cross_entropy(encoded), present, c, count=int((encoded >= 0).sum()), scale=workspace.scale,
+            eigen=workspace.correlation_eigen, curvature=curvature, start=start, bias=np.log(counts / counts.sum()),
+        )  # fmt: skip
+
+    def log_probabilities(model: solver.LinearFit, split: str) -> NDArray[np.float64]:
+        rows = data.rows[split]
+        return data.spread_out(solver.log_softmax(model.scores(workspace.centred(split))[:, rows]), len(rows))
+
+    rows, targets, complete = search_rows(workspace, data, protocol)
+    selection, model, worse = Selection(), None, 0
     for c in protocol.linear_c:
-        model = fit_linear_predictor(x["train"], loss, len(present), c, start=model)
-        log_p = _log_probabilities(model, x["val"], present, data.task.num_outputs)
-        gain = float(log_p[np.arange(len(log_p)), data.y["val"]].clip(min=LOG_FLOOR).mean())
+        model = fit(rows, targets, c, model)
+        gain = log_score(log_probabilities(model, "val"), data.y["val"])
         worse = worse + 1 if gain < selection.value else 0
         selection.offer(gain, {"C": c}, model)
         if worse == PATIENCE:
             break
-    chosen: LinearFit = selection.model
-    log_p = _log_probabilities(chosen, x["test"], present, data.task.num_outputs)
-    remarks = edge_remark("C", selection.params["C"], protocol.linear_c)
-    if not chosen.converged:
-        remarks += (f"not converged (largest gradient {chosen.gradient:.1e})",)
-    return Outcome(log_p.argmax(1), selection.params, -selection.value, len(encoded), log_p, "log_loss", remarks)
+    chosen: solver.LinearFit = selection.model
+    remarks = search_remark(data, targets, complete) + edge_remark("C", chosen.c, protocol.linear_c)
+    if not complete:
+        chosen = fit(workspace.centred("train"), data.targets["train"], chosen.c, chosen)
+    log_p = log_probabilities(chosen, "test")
+    remarks += unconverged_remark(chosen)
+    n_train = len(data.rows["train"])
+    return Outcome(log_p.argmax(1), selection.params, -selection.value, n_train, log_p, "log_loss", remarks)
 
 
-def _log_probabilities(model: LinearFit, x: NDArray, present: NDArray, classes: int) -> NDArray[np.float64]:
-    log_p = np.full((len(x), classes), -np.inf)
-    log_p[:, present] = log_softmax(model.scores(x))
-    return log_p
+def _ridge(workspace: Workspace, data: TaskData, protocol: Protocol) -> Outcome:
+    """All alphas from one eigenbasis, that of the covariance."""
+    moments, mean = Moments.of(workspace, data), float(data.y["train"].mean())
+    centred = np.nan_to_num(data.targets["train"] - mean)[None]
+    # the sum of the centred targets is zero, so the centre of x does not matter
+    cross = cross_moments(workspace.centred("train"), centred) * workspace.scale
+    paths = np.concatenate(ridge_path(moments.eigen, cross, moments.count, protocol.ridge_alpha))
+    bias, weights = mean - paths @ moments.mean, paths * workspace.scale
 
-
-def _ridge(x: dict[str, NDArray], data: TaskData, protocol: Protocol) -> Outcome:
-    """All alphas from one eigendecomposition of the centred second-moment matrix."""
-    target = data.y["train"]
-    centre, offset = x["train"].mean(axis=0), float(target.mean())
-    centred = x["train"] - centre
-    values, vectors = np.linalg.eigh(centred.T @ centred)
-    moments = vectors.T @ (centred.T @ (target - offset))
+    predicted = linear_scores(workspace.centred("val"), weights, bias)[:, data.rows["val"]]
     selection = Selection()
-    for alpha in protocol.ridge_alpha:
-        weights = vectors @ (moments / (np.maximum(values, 0.0) + alpha))
-        predicted = (x["val"] - centre) @ weights + offset
-        selection.offer(score(data.task, predicted, data.y["val"]), {"alpha": alpha}, weights)
-    test = (x["test"] - centre) @ selection.model + offset
+    for place, alpha in enumerate(protocol.ridge_alpha):
+        selection.offer(score(data.task, predicted[place], data.y["val"]), {"alpha": alpha}, place)
+    best = slice(selection.model, selection.model + 1)
+    test = linear_scores(workspace.centred("test"), weights[best], bias[best])[0, data.rows["test"]]
     remarks = edge_remark("alpha", selection.params["alpha"], protocol.ridge_alpha)
-    return Outcome(test, selection.params, selection.value, len(target), remarks=remarks)
+    return Outcome(test, selection.params, selection.value, moments.count, remarks=remarks)

@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reprkit.analysis.solver import LinearFit
 from reprkit.tasks import Task
+
+LOG_FLOOR = float(np.log(np.finfo(np.float64).eps))
+"""Log-probabilities are clipped here, as by scikit-learn: a class never seen costs 36 nats and not infinity."""
 
 
 @dataclass(frozen=True)
@@ -16,11 +20,12 @@ class Outcome:
     """The chosen model of one probe on one task.
 
     Attributes:
-        test: [n_test] predicted class indices, or values.
+        test: [n_test] predicted class indices, or values; [R, n_test] of R models of equal standing, whose metrics are
+            averaged.
         params: chosen hyperparameters.
         val_value: value of the selection metric on val.
         n_train: samples the model was fitted to.
-        log_probabilities: [n_test, C] of the test samples, where the probe has calibrated ones.
+        log_probabilities: [n_test, C] of the test samples, where the probe models them.
         selected_by: metric that chose, if not the task's headline metric.
         remarks: sentences for the status column, such as a subsample or a lack of convergence.
     """
@@ -60,3 +65,13 @@ def score(task: Task, predicted: NDArray, target: NDArray) -> float:
 def edge_remark(name: str, value: float, grid: tuple[float, ...]) -> tuple[str, ...]:
     """A remark if the chosen value is the first or last of its grid: a wider grid might do better."""
     return (f"{name} at the edge of its grid",) if len(grid) > 1 and value in (grid[0], grid[-1]) else ()
+
+
+def log_score(log_p: NDArray, target: NDArray[np.int64]) -> float:
+    """Selection metric of probabilistic probes: mean log-probability (clipped) of the class [n] by log_p [n, C]."""
+    return float(log_p[np.arange(len(target)), target].clip(min=LOG_FLOOR).mean())
+
+
+def unconverged_remark(fit: LinearFit) -> tuple[str, ...]:
+    """A remark if the solver stopped short of its optimum."""
+    return () if fit.converged else (f"not converged (largest gradient {fit.gradient:.1e})",)

@@ -2,11 +2,19 @@
 
 The rules, for every probe alike:
 
-- models, the scaler and the neighbour bank are fitted on the train split only, and never refitted on train + val;
-- hyperparameters are chosen on the val split: lowest log-loss for the linear probe, highest accuracy for the others,
-  highest R2 for regression targets; equal values go to the simpler model (grids run from simple to complex);
+- models, the scaler, the principal axes and the neighbour bank are fitted on the train split only, and never refitted
+  on train + val;
+- hyperparameters are chosen on the val split: lowest log-loss for the probes that report one (LDA, linear, MLP),
+  highest accuracy for the others, highest R2 for regression targets; equal values go to the simpler model (grids run
+  from simple to complex);
 - the test split is predicted once, by the chosen model;
-- samples whose target is missing are left out of their task, in each split.
+- samples whose target is missing are left out of their task, in each split;
+- class mean, LDA, linear, SVM and MLP see standardised features, kNN and the tree the raw ones.
+
+A file too large for memory is streamed. Class mean, LDA, ridge, kNN and the scores of every model are then what they
+are in memory. Linear probe and linear SVM choose C on `subsample` train rows and are fitted once more, to all of them,
+at that C. Trees and MLP are fitted to `max_fit` train rows. kNN and MLP choose on `max_val` val rows. Subsamples are
+stratified by class, drawn by the seed, and told in the status column.
 """
 
 from __future__ import annotations
@@ -15,10 +23,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from reprkit.errors import InputError
-from reprkit.recipe import PROBES, config_digest
+from reprkit.recipe import PROBE_GROUPS, PROBES, config_digest
 
 FLOOR = "prior"
 """The floor that every table starts with: the majority class, or the mean, of the train split."""
+
+HEAD = "head"
+"""The encoder's own head, by the outputs that the file holds for the test split; no row without them."""
+
+ALWAYS = (FLOOR, HEAD)
+"""Rows that need no fit and are there whatever is asked for."""
 
 
 def half_decades(low: int, high: int) -> tuple[float, ...]:
@@ -32,6 +46,8 @@ class Protocol:
 
     Attributes:
         version: raised whenever a change of code changes results.
+        shrinkage: LDA, the share of a multiple of the identity in the covariance within classes: from 1 (priors and
+            distances alone) to almost none.
         neighbors: kNN, k. Larger than the number of train samples are left out.
         votes: kNN, `uniform` or `exp`: exp(cosine / temperature), as in instance discrimination and DINO.
         temperature: of the `exp` vote.
@@ -44,14 +60,22 @@ class Protocol:
         epsilon: half-width of the tube of both regression SVMs, in standard deviations of the target.
         depths: decision tree, largest depth; None has no limit.
         leaves: decision tree, fewest train samples of a leaf.
-        max_svm: train samples for the exact RBF SVM; above it a stratified subsample is used.
+        components: decision tree on principal components, how many at most.
+        rotations: decision tree on random rotations, how many.
+        max_svm: train samples for the exact RBF SVM; above it, its Nystroem approximation is fitted to all of them.
+        landmarks: of the Nystroem approximation, at most.
         bootstrap: resamples of the test samples for intervals.
-        seed: of the subsample, the tree's tie-breaking, and the resamples.
+        seed: of subsamples, landmarks, rotations, the tree's tie-breaking, the MLP, and the resamples.
         carve: one in `carve` train samples, chosen by a hash of their ids, stands in for a val split that a file
             does not have; 0 when it has one.
+        streamed: True for a file that is larger than what is held in memory: the three limits below then hold.
+        subsample: train samples on which the linear probe and the linear SVM choose C.
+        max_fit: train samples of trees and MLP.
+        max_val: val samples on which kNN and MLP choose.
     """
 
-    version: int = 1
+    version: int = 2
+    shrinkage: tuple[float, ...] = (1.0, 0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001, 0.0001)
     neighbors: tuple[int, ...] = (100, 50, 20, 10, 5, 1)
     votes: tuple[str, ...] = ("uniform", "exp")
     temperature: float = 0.07
@@ -62,10 +86,17 @@ class Protocol:
     epsilon: float = 0.1
     depths: tuple[int | None, ...] = (5, 10, 20, None)
     leaves: tuple[int, ...] = (20, 5, 1)
+    components: int = 64
+    rotations: int = 5
     max_svm: int = 10000
+    landmarks: int = 2048
     bootstrap: int = 1000
     seed: int = 0
     carve: int = 0
+    streamed: bool = False
+    subsample: int = 65536
+    max_fit: int = 50000
+    max_val: int = 10000
 
     @property
     def id(self) -> str:
@@ -77,19 +108,18 @@ class Protocol:
 
 
 def expand_probes(names: Iterable[str]) -> tuple[str, ...]:
-    """Probe names in table order, with `svm` expanded to both SVMs.
+    """Probe names in table order, with `svm` expanded to both SVMs and `trees` to the trees on all three bases.
+
+    `tree` alone is the tree on the raw axes.
 
     Raises:
         InputError: an unknown name, or none.
     """
     asked: set[str] = set()
     for name in names:
-        if name == "svm":
-            asked.update(("svm_linear", "svm_rbf"))
-        elif name in PROBES:
-            asked.add(name)
-        elif name != FLOOR:  # the floor is always there
-            raise InputError(f"probe '{name}' is unknown; choose from {', '.join(PROBES)}, svm")
+        if name not in (*PROBES, *PROBE_GROUPS, *ALWAYS):
+            raise InputError(f"probe '{name}' is unknown; choose from {', '.join((*PROBES, *PROBE_GROUPS))}")
+        asked.update(PROBE_GROUPS.get(name, (name,)))
     return tuple(name for name in PROBES if name in asked)
 
 

@@ -2,46 +2,52 @@
 
 from __future__ import annotations
 
-import json
-import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from reprkit.analysis.linalg import num_workers
-from reprkit.analysis.probes.data import CARVE, Space, TaskData, load, source_of
-from reprkit.analysis.probes.knn import fit_knn
+from reprkit.analysis.probes.data import Moments, TaskData
+from reprkit.analysis.probes.discriminant import fit_lda, fit_ncm
+from reprkit.analysis.probes.knn import fit_knn, usable_neighbors
 from reprkit.analysis.probes.linear import fit_linear
-from reprkit.analysis.probes.metrics import measure, metrics_of
+from reprkit.analysis.probes.mlp import fit_mlp
+from reprkit.analysis.probes.nystroem import shared_moments
 from reprkit.analysis.probes.outcome import Outcome
-from reprkit.analysis.probes.protocol import FLOOR, Protocol, choose_tasks, expand_probes
+from reprkit.analysis.probes.protocol import Protocol, choose_tasks, expand_probes
 from reprkit.analysis.probes.svm import fit_svm_linear, fit_svm_rbf
-from reprkit.analysis.probes.tree import fit_tree
+from reprkit.analysis.probes.table import COLUMNS, prediction_table, task_rows
+from reprkit.analysis.probes.tree import fit_tree, fit_tree_pca, fit_tree_rotated
+from reprkit.analysis.probes.unfitted import own_head, prior
+from reprkit.analysis.workspace import CARVE, Workspace
 from reprkit.recipe import ProbeConfig
 
 if TYPE_CHECKING:
     from reprkit.embeddings import Embeddings
 
-COLUMNS = (
-    "encoder", "seed", "task", "probe", "metric", "value", "low", "high",
-    "n_test", "n_train", "params", "val_value", "status", "protocol_id",
-)  # fmt: skip
-PROBABILISTIC = (FLOOR, "linear")
-"""Probes that report log-loss: shares of neighbours and of leaves reach zero, where it is infinite."""
+Fit = Callable[[Workspace, TaskData, Protocol], Outcome]
 
-FITS: dict[str, Callable[[Space, TaskData, Protocol], Outcome]] = {
+FITS: dict[str, Fit] = {
+    "ncm": fit_ncm,
+    "lda": fit_lda,
     "knn": fit_knn,
     "linear": fit_linear,
     "svm_linear": fit_svm_linear,
     "svm_rbf": fit_svm_rbf,
     "tree": fit_tree,
+    "tree_pca": fit_tree_pca,
+    "tree_rotated": fit_tree_rotated,
+    "mlp": fit_mlp,
 }
-SLOWEST_FIRST = ("tree", "svm_rbf", "svm_linear", "linear", "knn")
+CLASSES_ONLY = ("ncm", "lda")
+"""Probes that regression tasks do not have."""
+
+SLOWEST_FIRST = ("tree_rotated", "tree", "mlp", "svm_rbf", "svm_linear", "linear", "tree_pca", "knn", "lda", "ncm")
 
 
 @dataclass(frozen=True)
@@ -52,15 +58,52 @@ class ProbeResult:
         frame: one row a task, probe and metric: encoder, seed, task, probe, metric, value, low, high (95% percentile
             bootstrap over test samples), n_test, n_train, params (JSON), val_value (on the row of the metric that
             chose), status, protocol_id.
-        predictions: task -> table of its test samples: id, target, and one column a probe.
+        predictions: task -> table of its test samples: id, target, and one column a probe. A probe of several models,
+            whose metrics are averaged over them, has a column a model instead: `tree_rotated[0]`, `tree_rotated[1]`
+            and so on; a paired test of its accuracy averages being right over them.
     """
 
     frame: pd.DataFrame
     predictions: dict[str, pd.DataFrame]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is to be fitted to one file.
+
+    Attributes:
+        workspace: of the file.
+        data: the tasks.
+        skipped: task -> why nothing can be fitted to it; missing if it can.
+        probes: in table order.
+        protocol: grids and limits.
+    """
+
+    workspace: Workspace
+    data: dict[str, TaskData]
+    skipped: dict[str, str]
+    probes: tuple[str, ...]
+    protocol: Protocol
+
+    @property
+    def jobs(self) -> list[tuple[str, str]]:
+        """(task, probe) of all fits, the slowest first."""
+        fitted = [name for name in self.data if name not in self.skipped]
+        return [(name, p) for p in SLOWEST_FIRST if p in self.probes for name in fitted if p in self.probes_of(name)]
+
+    def probes_of(self, task: str) -> tuple[str, ...]:
+        """The probes that a task has."""
+        discrete = self.data[task].task.is_discrete
+        return tuple(name for name in self.probes if discrete or name not in CLASSES_ONLY)
+
+    def fit(self, task: str, probe: str) -> Outcome:
+        """One job. Single-threaded but for what tasks share; the result does not depend on the number of threads."""
+        with quiet_single_thread():
+            return FITS[probe](self.workspace, self.data[task], self.protocol)
+
+
 def probe(
-    embeddings: Embeddings,
+    source: Embeddings | Workspace,
     *,
     tasks: Iterable[str] | None = None,
     config: ProbeConfig | None = None,
@@ -68,11 +111,11 @@ def probe(
     progress: bool = True,
 ) -> pd.DataFrame:
     """Accuracy of simple predictors on frozen embeddings: the table of `probe_with_predictions`."""
-    return probe_with_predictions(embeddings, tasks=tasks, config=config, label=label, progress=progress).frame
+    return probe_with_predictions(source, tasks=tasks, config=config, label=label, progress=progress).frame
 
 
 def probe_with_predictions(
-    embeddings: Embeddings,
+    source: Embeddings | Workspace,
     *,
     tasks: Iterable[str] | None = None,
     config: ProbeConfig | None = None,
@@ -84,11 +127,14 @@ def probe_with_predictions(
 
     Models see train only, hyperparameters are chosen on val, and test is predicted once; `protocol.Protocol` states
     the rules and grids. The result depends on nothing but the file and the settings: not on the number of threads.
+    Each task also has the rows `prior`, the floor, and `head`, the encoder's own, if the file holds its outputs.
 
     Args:
-        embeddings: an opened embeddings file with the splits train and test; without val, part of train stands in.
+        source: an opened embeddings file with the splits train and test (without val, part of train stands in), or a
+            workspace made of one.
         tasks: names of tasks; None takes those the encoder was trained for.
-        config: which probes, how many resamples, and the limit of the exact RBF SVM.
+        config: which probes, how many resamples, the limit of the exact RBF SVM, and the memory for a file (a
+            workspace has its own).
         label: name in the column `encoder`; None takes the file's.
         protocol: grids other than the default; `bootstrap` and `max_svm` still come from `config`.
         progress: show a bar on stderr (only if that is a terminal).
@@ -96,116 +142,118 @@ def probe_with_predictions(
     Raises:
         InputError: unknown probes or tasks, or a file without what the probes need.
     """
-    from sklearn import svm, tree  # noqa: F401  # loaded before the limit below, which holds for loaded libraries only
-    from threadpoolctl import threadpool_limits
+    plan = make_plan(source, tasks=tasks, config=config, protocol=protocol)
+    return assemble(plan, _run(plan, progress), label=label)
 
+
+def make_plan(
+    source: Embeddings | Workspace,
+    *,
+    tasks: Iterable[str] | None = None,
+    config: ProbeConfig | None = None,
+    protocol: Protocol | None = None,
+) -> Plan:
+    """Decide what is fitted to a file, without reading its embeddings; arguments as of `probe_with_predictions`."""
     settings = config or ProbeConfig()
     probes = expand_probes(settings.probes)
-    names = choose_tasks(list(embeddings.tasks), embeddings.trained_tasks, tasks, source_of(embeddings))
-    space, data, ids, carved = load(embeddings, names)
+    workspace = Workspace.of(source, memory=settings.memory_mb << 20)
+    names = choose_tasks(list(workspace.tasks), workspace.trained_tasks, tasks, workspace.source)
     rules = replace(
-        protocol or Protocol(), bootstrap=settings.bootstrap, max_svm=settings.max_svm, carve=CARVE if carved else 0
+        protocol or Protocol(),
+        bootstrap=settings.bootstrap,
+        max_svm=settings.max_svm,
+        carve=CARVE if workspace.carved else 0,
+        streamed=not workspace.in_memory,
     )
-    skipped = {each.task.name: why for each in data if (why := cannot_be_probed(each))}
-    with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module="sklearn")  # about many classes of few samples
-        outcomes = _run(space, [each for each in data if each.task.name not in skipped], probes, rules, progress)
-
-    rows: list[dict[str, Any]] = []
-    predictions: dict[str, pd.DataFrame] = {}
-    for each in data:
-        found = {FLOOR: prior(each)} if len(each.y["train"]) and len(each.y["test"]) else {}
-        found |= {name: outcomes[each.task.name, name] for name in probes if (each.task.name, name) in outcomes}
-        rows += _rows(each, (FLOOR, *probes), found, skipped.get(each.task.name, ""), rules)
-        table = {"id": ids[each.rows["test"]], "target": each.y["test"]}
-        predictions[each.task.name] = pd.DataFrame(table | {name: outcome.test for name, outcome in found.items()})
-    common = {"encoder": label or embeddings.label, "seed": int(embeddings.seed), "protocol_id": rules.id}
-    return ProbeResult(pd.DataFrame([common | row for row in rows], columns=list(COLUMNS)), predictions)
+    data = {name: TaskData.of(workspace, name) for name in names}
+    skipped = {name: why for name, one in data.items() if (why := cannot_be_probed(one))}
+    return Plan(workspace, data, skipped, probes, rules)
 
 
 def cannot_be_probed(data: TaskData) -> str:
-    """Why no probe but the floor can be fitted to a task; empty if they can."""
+    """Why nothing can be fitted to a task; empty if it can."""
     for split in ("train", "val", "test"):
         if not len(data.y[split]):
             return f"skipped: no {split} sample has a target"
-    if len(np.unique(data.y["train"])) < 2:
+    if len(data.present) < 2:
         return f"skipped: one {'class' if data.task.is_discrete else 'value'} only in train"
     return ""
 
 
-def prior(data: TaskData) -> Outcome:
-    """The floor: the most frequent class of train (the lowest index of equal ones), or its mean value."""
-    target, n = data.y["train"], len(data.y["test"])
-    if not data.task.is_discrete:
-        return Outcome(np.full(n, target.mean()), {}, float("nan"), len(target))
-    counts = np.bincount(target, minlength=data.task.num_outputs)
-    with np.errstate(divide="ignore"):
-        log_p = np.log(counts / counts.sum())
-    return Outcome(np.full(n, counts.argmax()), {}, float("nan"), len(target), np.tile(log_p, (n, 1)))
+def assemble(plan: Plan, outcomes: dict[tuple[str, str], Outcome], *, label: str | None = None) -> ProbeResult:
+    """The tables of a file from the outcomes of all its jobs."""
+    rows, predictions = [], {}
+    ids = plan.workspace.ids("test")
+    for name, data in plan.data.items():
+        found: dict[str, Outcome | None] = {"prior": None}
+        if len(data.y["train"]) and len(data.y["test"]):
+            found["prior"] = prior(data)
+        head = own_head(plan.workspace, data) if len(data.y["test"]) else None
+        found |= {"head": head} if head else {}
+        found |= {probe: outcomes.get((name, probe)) for probe in plan.probes_of(name)}
+        rows += task_rows(data, found, plan.skipped.get(name, ""), plan.protocol)
+        predictions[name] = prediction_table(ids, data, found)
+    workspace = plan.workspace
+    common = {"encoder": label or workspace.label, "seed": workspace.seed, "protocol_id": plan.protocol.id}
+    return ProbeResult(pd.DataFrame([common | row for row in rows], columns=list(COLUMNS)), predictions)
 
 
-def _run(
-    space: Space, data: list[TaskData], probes: tuple[str, ...], protocol: Protocol, progress: bool
-) -> dict[tuple[str, str], Outcome]:
-    """Fit all probes to all tasks on worker threads; every fit is single-threaded, hence reproducible."""
+@contextmanager
+def quiet_single_thread() -> Iterator[None]:
+    """Hold every BLAS to one thread, and silence scikit-learn on many classes of few samples."""
+    from sklearn import svm, tree  # noqa: F401  # loaded before the limit, which holds for loaded libraries only
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="sklearn")
+        yield
+
+
+def _run(plan: Plan, progress: bool) -> dict[tuple[str, str], Outcome]:
+    """All jobs on worker threads."""
     from tqdm import tqdm
 
-    jobs = [(each, name) for name in SLOWEST_FIRST if name in probes for each in data]
     outcomes: dict[tuple[str, str], Outcome] = {}
+    jobs = plan.jobs
     with tqdm(total=len(jobs), desc="probes", unit="fit", leave=False, disable=None if progress else True) as bar:
-        _share(space, data, probes, protocol)
-        with ThreadPoolExecutor(num_workers()) as pool:
-            futures = {pool.submit(FITS[name], space, each, protocol): (each.task.name, name) for each, name in jobs}
-            try:
-                for future in as_completed(futures):
-                    outcomes[futures[future]] = future.result()
-                    bar.set_postfix_str(" ".join(futures[future]), refresh=False)
-                    bar.update()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        with quiet_single_thread():
+            _share(plan)
+            with ThreadPoolExecutor(_threads(plan)) as pool:
+                futures = {pool.submit(FITS[p], plan.workspace, plan.data[t], plan.protocol): (t, p) for t, p in jobs}
+                try:
+                    for future in as_completed(futures):
+                        outcomes[futures[future]] = future.result()
+                        bar.set_postfix_str(" ".join(futures[future]), refresh=False)
+                        bar.update()
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
     return outcomes
 
 
-def _share(space: Space, data: list[TaskData], probes: tuple[str, ...], protocol: Protocol) -> None:
+def _threads(plan: Plan) -> int:
+    """Cores, but no more fits of a streamed file at a time than whose subsamples fit the memory for a file."""
+    if plan.workspace.in_memory:
+        return num_workers()
+    bytes_of_fit = 8 * plan.protocol.subsample * plan.workspace.dim  # the rows and a copy, float32
+    return max(1, min(num_workers(), plan.workspace.memory // bytes_of_fit))
+
+
+def _share(plan: Plan) -> None:
     """Compute what tasks share on all cores, before the workers need it."""
-    complete = next((each for each in data if each.complete), None)
+    workspace, protocol = plan.workspace, plan.protocol
+    complete = next((plan.data[name] for name, _ in plan.jobs if plan.data[name].complete), None)
     if complete is None:
         return
-    n = len(complete.y["train"])
-    if "knn" in probes:
-        space.neighbors(complete, max([k for k in protocol.neighbors if k <= n], default=n))
-    if "svm_rbf" in probes and n <= protocol.max_svm:
-        space.kernel(complete.rows["train"])
-
-
-def _rows(
-    data: TaskData, probes: tuple[str, ...], outcomes: dict[str, Outcome], skipped: str, protocol: Protocol
-) -> list[dict[str, Any]]:
-    """Table rows of one task, without the columns that all rows share."""
-    task, target = data.task, data.y["test"]
-    scored = measure(task, target, outcomes, resamples=protocol.bootstrap, seed=protocol.seed) if outcomes else {}
-    carved = (f"val is one train sample in {protocol.carve}",) if protocol.carve else ()
-    rows = []
-    for name in probes:
-        outcome = outcomes.get(name)
-        for metric in metrics_of(task, name in PROBABILISTIC):
-            value, low, high = scored[name][metric] if outcome else (math.nan,) * 3
-            remarks = (*outcome.remarks, *(carved if name != FLOOR else ())) if outcome else (skipped,)
-            chose = outcome is not None and metric == (outcome.selected_by or task.metric)
-            rows.append(
-                {
-                    "task": task.name,
-                    "probe": name,
-                    "metric": metric,
-                    "value": value,
-                    "low": low,
-                    "high": high,
-                    "n_test": len(target),
-                    "n_train": outcome.n_train if outcome else len(data.y["train"]),
-                    "params": json.dumps(outcome.params if outcome else {}, sort_keys=True, separators=(",", ":")),
-                    "val_value": outcome.val_value if outcome and chose else math.nan,
-                    "status": "; ".join(remarks) or "ok",
-                }
-            )
-    return rows
+    if "knn" in plan.probes:
+        most = max(usable_neighbors(protocol, workspace.num_rows("train")))
+        for split in ("val", "test"):
+            if not (protocol.streamed and split == "val" and workspace.num_rows("val") > protocol.max_val):
+                workspace.neighbors(split, most)
+    if {"lda", "linear", "svm_linear"} & set(plan.probes):
+        Moments.of(workspace, complete)
+    if "svm_rbf" in plan.probes:
+        if workspace.num_rows("train") <= protocol.max_svm:
+            _ = workspace.kernel
+        else:
+            shared_moments(workspace, complete, protocol)

@@ -1,0 +1,76 @@
+"""From outcomes to tables: one row a task, probe and metric, and the predictions behind them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from reprkit.analysis.probes.data import TaskData
+from reprkit.analysis.probes.metrics import measure, metrics_of
+from reprkit.analysis.probes.outcome import Outcome
+from reprkit.analysis.probes.protocol import ALWAYS, FLOOR, HEAD, Protocol
+
+COLUMNS = (
+    "encoder", "seed", "task", "probe", "metric", "value", "low", "high",
+    "n_test", "n_train", "params", "val_value", "status", "protocol_id",
+)  # fmt: skip
+
+PROBABILISTIC = (FLOOR, HEAD, "lda", "linear", "mlp")
+"""Probes that report log-loss and calibration error. Shares of neighbours and of leaves reach zero, where the loss is
+infinite, and margins are no probabilities."""
+
+
+def task_rows(
+    data: TaskData, outcomes: Mapping[str, Outcome | None], skipped: str, protocol: Protocol
+) -> list[dict[str, Any]]:
+    """Table rows of one task, without the columns that all rows share.
+
+    Args:
+        data: the task.
+        outcomes: probe -> its outcome, in table order; None where nothing was fitted.
+        skipped: why nothing was.
+        protocol: bootstrap, seed and carve are read.
+    """
+    task, target = data.task, data.y["test"]
+    known = {name: outcome for name, outcome in outcomes.items() if outcome is not None}
+    scored = measure(task, target, known, resamples=protocol.bootstrap, seed=protocol.seed) if known else {}
+    carved = (f"val is one train sample in {protocol.carve}",) if protocol.carve else ()
+    rows = []
+    for name, outcome in outcomes.items():
+        if outcome is None:
+            remarks: tuple[str, ...] = (skipped,)
+        else:
+            remarks = (*outcome.remarks, *(carved if name not in ALWAYS else ()))
+        common = {
+            "task": task.name,
+            "probe": name,
+            "n_test": len(target),
+            "n_train": outcome.n_train if outcome else len(data.y["train"]),
+            "params": json.dumps(outcome.params if outcome else {}, sort_keys=True, separators=(",", ":")),
+            "status": "; ".join(remarks) or "ok",
+        }
+        for metric in metrics_of(task, name in PROBABILISTIC):
+            value, low, high = scored[name][metric] if outcome else (math.nan,) * 3
+            chose = outcome is not None and metric == (outcome.selected_by or task.metric)
+            val_value = outcome.val_value if outcome and chose else math.nan
+            rows.append(common | {"metric": metric, "value": value, "low": low, "high": high, "val_value": val_value})
+    return rows
+
+
+def prediction_table(ids: NDArray[np.str_], data: TaskData, outcomes: Mapping[str, Outcome | None]) -> pd.DataFrame:
+    """id, target, and what each probe predicts; a probe of several models has a numbered column for each."""
+    columns: dict[str, NDArray] = {"id": ids[data.rows["test"]], "target": data.y["test"]}
+    for name, outcome in outcomes.items():
+        if outcome is None:
+            continue
+        if outcome.test.ndim == 1:
+            columns[name] = outcome.test
+        else:
+            columns |= {f"{name}[{number}]": one for number, one in enumerate(outcome.test)}
+    return pd.DataFrame(columns)
