@@ -16,7 +16,7 @@ from reprkit import __version__
 from reprkit.errors import InputError
 from reprkit.exits import OneLineParser, exit_code, is_first_process
 from reprkit.files import check_out_file, check_out_folder
-from reprkit.recipe import ADDITIONS, METHODS, Recipe, split_method
+from reprkit.recipe import ADDITIONS, METHODS, PROBES, Recipe, split_method
 
 _EPILOG = """\
 start here:
@@ -24,11 +24,14 @@ start here:
   reprkit run training/digits.yaml                 a recipe: methods x seeds, resumable
   reprkit run training/utkface_small.yaml --data FOLDER
   python -m reprkit.probe runs/demo/runs/vanilla/seed0
+  reprkit compare A.h5 B.h5                        which encoder is better, where, and by how much
   reprkit inspect FILE                             what is in a checkpoint, an embeddings file or a run folder
 
 exit codes: 0 done, 1 failed, 2 wrong use or input, 130 interrupted (the same command continues)
 """
 
+
+_FILES_HELP = "embeddings: .h5, .npz, .npy with a CSV, .parquet or .h5ad (see python -m reprkit.probe --help)"
 
 _JOBS_HELP = "processes that share the encoders and the cores of this machine (default: 1)"
 
@@ -151,7 +154,7 @@ def _parser() -> OneLineParser:
         "Measure how universal frozen embeddings are: the gap between fresh random predictors and the optimal one, "
         "raw (the paper's U) and relative, with 95% intervals.",
     )
-    universality.add_argument("embeddings", nargs="+", help=".h5 or .npz files")
+    universality.add_argument("embeddings", nargs="+", help=_FILES_HELP)
     universality.add_argument("--tasks", nargs="+", help="default: those the encoder was trained for")
     universality.add_argument("--heads", nargs="+", choices=["linear", "mlp"], default=["linear"])
     universality.add_argument("--num_dummies", type=int, default=64, help="random predictors (default: %(default)s)")
@@ -165,15 +168,19 @@ def _parser() -> OneLineParser:
         "each against the baseline with 95% intervals, and what is gained on one task at the price of another.",
     )
     compare.add_argument(
-        "embeddings", nargs="*", help=".h5 or .npz files, or folders of runs; the first is the baseline"
+        "embeddings", nargs="*", help="embeddings files, or folders of runs; the first is the baseline"
     )
     compare.add_argument(
         "--seeds", nargs="+", metavar="RUN_FOLDER",
         help="instead of files: folders of `reprkit run`; methods are compared over their training seeds",
     )  # fmt: skip
     compare.add_argument("--tasks", nargs="+", help="default: those that all encoders were trained for")
-    compare.add_argument("--probes", nargs="+", help="any of knn linear svm_linear svm_rbf tree; svm means both")
-    compare.add_argument("--parts", nargs="+", help="any of probes universality geometry similarity (default: all)")
+    compare.add_argument("--probes", nargs="+", help=f"any of {' '.join(PROBES)}; svm and trees mean all of theirs")
+    compare.add_argument(
+        "--parts",
+        nargs="+",
+        help="any of probes universality geometry similarity (default: all; with --seeds, all but geometry)",
+    )
     compare.add_argument("--baseline", metavar="LABEL_OR_PATH", help="default: the first file; with --seeds, vanilla")
     compare.add_argument(
         "--view", metavar="PROBE", help="predictor of the trade-offs (default: linear); head: own heads"
@@ -183,8 +190,19 @@ def _parser() -> OneLineParser:
     )
     compare.add_argument("--out", help="folder for compare.csv, pareto.csv, compare.md and figures")
 
+    geometry = command(
+        "geometry",
+        _geometry,
+        "Measure size, rank, dimension and class structure of embeddings, and whether ordered classes lie in order. "
+        "Needs no probe; what each number means: analysis/COLUMNS.md.",
+    )
+    geometry.add_argument("embeddings", nargs="+", help=_FILES_HELP)
+    geometry.add_argument("--tasks", nargs="+", help="default: those the encoder was trained for")
+    geometry.add_argument("--split", choices=["train", "val", "test"], default="train", help="default: %(default)s")
+    geometry.add_argument("--out", help="folder for geometry.csv and ordinal.csv")
+
     tsne = command("tsne", _tsne, "Draw t-SNE maps of embeddings files on the same samples.")
-    tsne.add_argument("embeddings", nargs="+", help=".h5 or .npz files")
+    tsne.add_argument("embeddings", nargs="+", help=_FILES_HELP)
     tsne.add_argument("--out", default="tsne", help="folder for tsne.csv, tsne_quality.csv and the figure")
     tsne.add_argument("--samples", type=int, default=1000, help="test samples on a map (default: %(default)s)")
     tsne.add_argument("--perplexity", type=float, default=30.0, help="default: %(default)s")
@@ -364,6 +382,37 @@ def _compare(args: argparse.Namespace) -> None:
     print(result.text())
     if args.out:
         print(f"\nreport: {result.write(args.out)[-1]}")
+
+
+def _geometry(args: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from reprkit.analysis.geometry import geometry
+    from reprkit.analysis.ordinal import ordinal_alignment
+    from reprkit.analysis.workspace import Workspace
+    from reprkit.embeddings import Embeddings, distinct_labels
+    from reprkit.files import write_frame
+
+    if args.out:
+        check_out_folder(args.out)
+    shapes, orders = [], []
+    with ExitStack() as stack:
+        files = [stack.enter_context(Embeddings(path)) for path in args.embeddings]
+        for file, label in zip(files, distinct_labels(files, across_seeds=True), strict=True):
+            workspace = Workspace(file)
+            shapes.append(geometry(workspace, tasks=args.tasks, split=args.split, label=label))
+            orders.append(ordinal_alignment(workspace, tasks=args.tasks, label=label))
+    found = {"geometry": pd.concat(shapes, ignore_index=True), "ordinal": pd.concat(orders, ignore_index=True)}
+    for frame, keys in zip(found.values(), (["task", "metric"], ["task", "space", "metric"]), strict=True):
+        if len(frame):
+            wide = frame.pivot_table(index=keys, columns="encoder", values="value", sort=False, dropna=False)
+            print(wide.dropna(how="all").to_string(float_format="%.4g"), end="\n\n")
+    for reason in dict.fromkeys(row for row in found["geometry"]["status"] if not row.startswith("ok")):
+        print(f"note: {reason}")
+    if args.out:
+        for name, frame in found.items():
+            write_frame(frame, Path(args.out) / f"{name}.csv")
+        print(f"tables: {args.out}")
 
 
 def _tsne(args: argparse.Namespace) -> None:

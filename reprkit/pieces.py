@@ -10,11 +10,12 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reprkit.config import GridPoint, grid_points
-from reprkit.files import slug, working_in, write_frame, write_json
+from reprkit.files import working_in, write_json
 from reprkit.recipe import Recipe, config_digest, run_folder, split_method
 
 if TYPE_CHECKING:
@@ -25,11 +26,9 @@ logger = logging.getLogger(__name__)
 FILES = {
     "test": ("test_scores.json",),
     "embed": ("embeddings.h5",),
-    "universality": ("universality.csv",),
-    "probes": ("probes.csv",),
-    "tsne": ("tsne.csv", "tsne_quality.csv"),
+    "controls": ("universality.csv", "probes.csv"),
 }
-"""Stages after training, in order, and the files each one leaves."""
+"""Stages and the files each one leaves; `reprkit.analysis.stages` has those that read the embeddings."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +108,7 @@ def train_piece(piece: Piece, dataset: ImageDataset, progress: bool) -> None:
 
 def settings_of(piece: Piece) -> dict[str, Any]:
     """For each stage after training, everything that decides what it leaves."""
-    from reprkit.analysis.probes import Protocol
-    from reprkit.analysis.universality import PROTOCOL
+    from reprkit.analysis.stages import STAGES
 
     recipe = piece.point.recipe
     encoder = {
@@ -119,26 +117,20 @@ def settings_of(piece: Piece) -> dict[str, Any]:
         "checkpoint": recipe.embed.checkpoint,
     }
     dump = {**encoder, "embed": asdict(recipe.embed)}
-    return {
-        "test": encoder,
-        "embed": dump,
-        "universality": {**dump, "protocol": PROTOCOL, "config": asdict(recipe.universality)},
-        "probes": {**dump, "protocol": Protocol().id, "config": asdict(recipe.probe)},
-        "tsne": {**dump, "config": asdict(recipe.tsne)},
-    }
+    analyses = {name: {**dump, **stage.settings(recipe)} for name, stage in STAGES.items()}
+    return {"test": encoder, "embed": dump, **analyses}
 
 
 def is_measured(piece: Piece) -> bool:
     """True if every stage is done with the settings of the recipe."""
-    stages, settings = Stages(piece.folder), settings_of(piece)
-    return all(stages.is_done(stage, settings[stage]) for stage in FILES)
+    stages = Stages(piece.folder)
+    return all(stages.is_done(stage, settings) for stage, settings in settings_of(piece).items())
 
 
 def measure(piece: Piece, dataset: ImageDataset, progress: bool = True) -> None:
     """Test, embed, and measure one trained encoder; stages done with equal settings are skipped."""
-    from reprkit.analysis.probes import probe_with_predictions
-    from reprkit.analysis.tsne import tsne_with_quality
-    from reprkit.analysis.universality import universality
+    from reprkit.analysis.stages import STAGES
+    from reprkit.analysis.workspace import Workspace
     from reprkit.embeddings import Embeddings
     from reprkit.training import embed, score_test_split
 
@@ -151,28 +143,21 @@ def measure(piece: Piece, dataset: ImageDataset, progress: bool = True) -> None:
     def dump() -> None:
         embed(folder, file, config=recipe.embed, dataset=dataset, device=recipe.train.device, progress=progress)
 
-    def measure_universality() -> None:
-        with Embeddings(file) as embeddings:
-            write_frame(universality(embeddings, config=recipe.universality), folder / "universality.csv")
-
-    def measure_probes() -> None:
-        with Embeddings(file) as embeddings:
-            result = probe_with_predictions(embeddings, config=recipe.probe, progress=progress)
-        for task, predictions in result.predictions.items():
-            write_frame(predictions, folder / "predictions" / f"{slug(task)}.csv")
-        write_frame(result.frame, folder / "probes.csv")
-
-    def measure_tsne() -> None:
-        with Embeddings(file) as embeddings:
-            maps, quality = tsne_with_quality(embeddings, config=recipe.tsne)
-        write_frame(quality, folder / "tsne_quality.csv")
-        write_frame(maps, folder / "tsne.csv")
-
-    actions = (test, dump, measure_universality, measure_probes, measure_tsne)
     with working_in(folder):
         stages, settings = Stages(folder), settings_of(piece)
-        for stage, action in zip(FILES, actions, strict=True):
-            stages.do(stage, settings[stage], action)
+        stages.do("test", settings["test"], test)
+        stages.do("embed", settings["embed"], dump)
+        with Embeddings(file) as embeddings:
+            workspace = Workspace(embeddings, memory=recipe.probe.memory_mb << 20)
+            for name, stage in STAGES.items():
+                stages.do(name, settings[name], partial(stage.measure, workspace, recipe, folder, progress))
+
+
+def files_of(stage: str) -> tuple[str, ...]:
+    """The files that a stage after training leaves."""
+    from reprkit.analysis.stages import STAGES
+
+    return FILES[stage] if stage in FILES else STAGES[stage].files
 
 
 class Stages:
@@ -188,7 +173,7 @@ class Stages:
 
     def is_done(self, stage: str, settings: Any) -> bool:
         """True if the files of a stage are there and were made with equal settings."""
-        present = all((self.folder / name).is_file() for name in FILES[stage])
+        present = all((self.folder / name).is_file() for name in files_of(stage))
         return present and self.keys.get(stage) == config_digest(settings)
 
     def do(self, stage: str, settings: Any, action: Callable[[], object]) -> None:

@@ -267,12 +267,14 @@ class ProbeConfig:
         bootstrap: resamples of the test samples for 95% intervals.
         max_svm: training rows for the exact RBF SVM; above it its Nystroem approximation is fitted, and said so.
         memory_mb: MiB of embeddings up to which a file is held in memory; a larger one is streamed from disk.
+        few_shot_draws: nested draws of the few-shot curves of a run; 0 leaves the curves out.
     """
 
     probes: tuple[str, ...] = PROBES
     bootstrap: int = 1000
     max_svm: int = 10000
     memory_mb: int = 1024
+    few_shot_draws: int = 10
 
     def __post_init__(self) -> None:
         names = (*PROBES, *PROBE_GROUPS)
@@ -280,6 +282,7 @@ class ProbeConfig:
         _check("probe.bootstrap", self.bootstrap, self.bootstrap >= 2, "at least 2")
         _check("probe.max_svm", self.max_svm, self.max_svm >= 100, "at least 100")
         _check("probe.memory_mb", self.memory_mb, self.memory_mb >= 0, "0 or more")
+        _check("probe.few_shot_draws", self.few_shot_draws, self.few_shot_draws >= 0, "0 or more")
 
 
 @dataclass(frozen=True)

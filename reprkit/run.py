@@ -3,7 +3,8 @@
 Finished pieces are skipped, so a run can be killed at any moment and started again with the same command.
 
     OUT/  recipe.yaml environment.json selection.csv pieces.json
-          probes.csv universality.csv tsne.csv tsne_quality.csv figures/ report.html
+          probes.csv sensitivity.csv few_shot.csv universality.csv geometry.csv ordinal.csv controls.csv tsne.csv
+          tsne_quality.csv figures/ report.html
           runs/<method>[/<grid point>]/seed<k>[/<task>]/   one encoder each, see `reprkit.pieces`
 """
 
@@ -11,24 +12,27 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from reprkit.config import grid_points, load_recipe, write_recipe
 from reprkit.environment import environment
 from reprkit.errors import Failed, InputError
-from reprkit.files import check_out_folder, slug, write_frame, write_json
-from reprkit.pieces import Piece, is_measured, measure, pieces, train_piece
+from reprkit.files import check_out_folder, slug, working_in, write_frame, write_json
+from reprkit.pieces import Piece, Stages, is_measured, measure, pieces, settings_of, train_piece
 from reprkit.recipe import Recipe, check_level
 from reprkit.workers import Work, num_workers, spread
+
+if TYPE_CHECKING:
+    from reprkit.data.base import ImageDataset
 
 logger = logging.getLogger(__name__)
 
 DEMO = Recipe(name="demo", seeds=(0, 1))
 """What `reprkit demo` runs: the embedded digits with Single, Vanilla and Vanilla+DGR."""
-
-TABLES = ("probes", "universality", "tsne", "tsne_quality")
 
 
 def run(
@@ -103,6 +107,8 @@ def run(
     waiting = sum(not is_measured(piece) for piece in chosen)
     if waiting:
         return _wait(folder, f"{waiting} of {len(chosen)} encoders are not measured yet")
+    if chosen:
+        measure_controls(chosen, folder, dataset, progress=progress)
     report = summarise(chosen, folder) if chosen else folder
     lost = [piece for piece in every if piece.failure and piece.method not in {c.method for c in chosen}]
     if lost:
@@ -145,15 +151,48 @@ def select(every: list[Piece], folder: Path) -> list[Piece]:
     return chosen
 
 
+def measure_controls(chosen: list[Piece], folder: Path, dataset: ImageDataset, *, progress: bool = True) -> None:
+    """Embed the controls of a run into `controls/` and measure them there; skipped if it is done.
+
+    Labels are shuffled for the first encoder of vanilla, or of the first method; pixels and the untrained encoder are
+    those of its recipe.
+    """
+    from reprkit.analysis.controls import controls
+    from reprkit.embeddings import Embeddings
+    from reprkit.training.controls import embed_controls
+    from reprkit.training.job import fingerprints
+
+    piece = next((piece for piece in chosen if piece.method == "vanilla"), chosen[0])
+    recipe, home = piece.point.recipe, folder / "controls"
+    file, tasks = piece.folder / "embeddings.h5", [task.name for task in dataset.tasks]
+    settings = {
+        "encoder": settings_of(piece)["universality"],
+        "model": asdict(recipe.model),
+        "data": fingerprints(dataset),
+    }
+    with working_in(home):
+        stages = Stages(home)
+
+        def measure() -> None:
+            others = embed_controls(dataset, recipe, home, seed=piece.seed, progress=progress)
+            with Embeddings(file) as embeddings:
+                found = controls(embeddings, tasks=tasks, config=recipe.universality, others=others, progress=progress)
+            write_frame(found.universality, home / "universality.csv")
+            write_frame(found.probes, home / "probes.csv")
+
+        stages.do("controls", settings, measure)
+
+
 def summarise(chosen: list[Piece], folder: Path) -> Path:
     """Join the pieces' tables in `folder`, draw the figures and write the report."""
     import pandas as pd
 
     from reprkit.analysis.report import write_report
+    from reprkit.analysis.stages import STAGES
 
-    for name in TABLES:
-        frames = [pd.read_csv(piece.folder / f"{name}.csv") for piece in chosen]
-        write_frame(pd.concat(frames, ignore_index=True), folder / f"{name}.csv")
+    for name in [file for stage in STAGES.values() for file in stage.files]:
+        frames = [pd.read_csv(piece.folder / name) for piece in chosen]
+        write_frame(pd.concat(frames, ignore_index=True), folder / name)
     return write_report(folder)
 
 

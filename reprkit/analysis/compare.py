@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from reprkit.analysis.comparison.comparable import check_comparable
-from reprkit.analysis.comparison.measures import Member, measured_rows, similarity_rows, universality_values
-from reprkit.analysis.comparison.panel import HEAD, head_tables, make_panel
+from reprkit.analysis.comparison.findings import Findings
+from reprkit.analysis.comparison.measures import Member, similarity_rows
+from reprkit.analysis.comparison.panel import make_panel
 from reprkit.analysis.comparison.result import Comparison, assemble
 from reprkit.analysis.comparison.seeds import compare_seeds
 from reprkit.analysis.probes.protocol import choose_tasks, expand_probes
-from reprkit.analysis.verdict import collapse_check
 from reprkit.analysis.wording import listed
 from reprkit.analysis.workspace import Workspace
 from reprkit.embeddings import distinct_labels
 from reprkit.errors import InputError
-from reprkit.recipe import ProbeConfig, UniversalityConfig
 
 if TYPE_CHECKING:
     from reprkit.embeddings import Embeddings
@@ -101,98 +100,22 @@ def compare_encoders(
         base = choose_baseline(baseline, files, labels)
         names = _tasks(files, tasks)
         check_comparable(files, names, different_transform=different_transform)
-        spaces = [source if isinstance(source, Workspace) else None for source in sources]
-        found = _Found()
+        members = [
+            Member(label, 0, source if isinstance(source, Workspace) else file)
+            for label, file, source in zip(labels, files, sources, strict=True)
+        ]
+        findings = Findings(names, tuple(probes), progress=progress)
         steps = len(files) * len(set(parts) - {"similarity"}) + ("similarity" in parts)
         with tqdm(total=steps, desc="compare", unit="step", leave=False, disable=None if progress else True) as bar:
-            for file, label, space in zip(files, labels, spaces, strict=True):
-                found.measure(space or Workspace(file), label, names, parts, tuple(probes), progress, bar)
+            for member in members:
+                findings.measure(member, parts, bar)
             if "similarity" in parts:
                 bar.set_postfix_str("similarity")
-                found.rows += similarity_rows(
-                    [Member(label, 0, s or f) for label, s, f in zip(labels, spaces, files, strict=True)]
-                )
+                findings.rows += similarity_rows(members)
                 bar.update()
-        panels = [make_panel(files[0].tasks[name], found.tables[name]) for name in names if name in found.tables]
-        record = {name: files[0].tasks[name] for name in names}
-    return assemble(panels, labels, base, view, record, found.other_rows(labels, base), found.notes(base))
-
-
-class _Found:
-    """What was measured on each encoder, file by file."""
-
-    def __init__(self) -> None:
-        self.tables: dict[str, list[tuple[str, int, pd.DataFrame, dict[str, str]]]] = {}
-        self.universality: list[pd.DataFrame] = []
-        self.geometry: list[pd.DataFrame] = []
-        self.rows: list[dict[str, Any]] = []
-        self.remarks: dict[str, list[str]] = {}
-
-    def measure(
-        self,
-        space: Workspace,
-        label: str,
-        names: list[str],
-        parts: Sequence[str],
-        probes: tuple[str, ...],
-        progress: bool,
-        bar: Any,
-    ) -> None:
-        """Probe and measure one encoder; its workspace is not kept."""
-        from reprkit.analysis.probes import probe_with_predictions
-        from reprkit.analysis.universality import universality
-
-        file = space.embeddings
-        options: dict[str, Any] = {"tasks": names, "label": label, "progress": progress}
-        if "probes" in parts:
-            bar.set_postfix_str(f"{label}: probes")
-            result = probe_with_predictions(file, config=ProbeConfig(probes=probes), **options)
-            for name, table in result.predictions.items():
-                own = result.frame[result.frame["task"] == name]
-                protocols = dict(zip(own["probe"], own["protocol_id"], strict=True))
-                self.tables.setdefault(name, []).append((label, 0, table, protocols))
-            for row in result.frame[result.frame["status"] != "ok"].drop_duplicates(["task", "probe"]).itertuples():
-                self.remarks.setdefault(str(row.status), []).append(f"{label} / {row.task} / {row.probe}")
-            for name, table in head_tables(file, names).items():
-                self.tables.setdefault(name, []).append((label, 0, table, {HEAD: ""}))
-            bar.update()
-        if "universality" in parts:
-            bar.set_postfix_str(f"{label}: universality")
-            self.universality.append(universality(file, config=UniversalityConfig(), **options).assign(seed=0))
-            bar.update()
-        if "geometry" in parts:
-            bar.set_postfix_str(f"{label}: geometry")
-            from reprkit.analysis.geometry import geometry
-
-            self.geometry.append(geometry(space, tasks=names, label=label))
-            bar.update()
-
-    def other_rows(self, labels: Sequence[str], baseline: str) -> list[dict[str, Any]]:
-        """Rows of universality, geometry and similarity."""
-        rows = []
-        if self.universality:
-            values = universality_values(pd.concat(self.universality, ignore_index=True))
-            rows += measured_rows(values, "universality", labels, baseline)
-        if self.geometry:
-            values = pd.concat(self.geometry, ignore_index=True).assign(name="", protocol_id="")
-            rows += measured_rows(values[values["value"].notna()], "geometry", labels, baseline)
-        return rows + self.rows
-
-    def notes(self, baseline: str) -> list[str]:
-        """What limits the measurements."""
-        told = [
-            "Intervals cover the choice of test samples only: another training run may differ by more"
-            " (`reprkit compare --seeds` covers both)."
-        ]
-        for status, places in self.remarks.items():
-            shown = ", ".join(places[:4]) + (f" and {len(places) - 4} more" if len(places) > 4 else "")
-            told.append(f"Probes, {status}: {shown}.")
-        if self.universality:
-            frame = pd.concat(self.universality, ignore_index=True)
-            for row in frame[~frame["status"].astype(str).str.match("ok$")].itertuples():
-                told.append(f"Universality, {row.status}: {row.encoder} / {row.task}.")
-            told += [f"{sentence}." for sentence in collapse_check(frame, baseline)]
-        return told
+        known = {name: files[0].tasks[name] for name in names}
+    panels = [make_panel(known[name], findings.tables[name]) for name in names if name in findings.tables]
+    return assemble(panels, labels, base, view, known, findings.measured(labels, base), findings.notes(base))
 
 
 def _labels(files: Sequence[Embeddings]) -> list[str]:
@@ -216,7 +139,7 @@ def choose_baseline(asked: str | os.PathLike[str] | None, files: Sequence[Embedd
     found = [
         label
         for file, label in zip(files, labels, strict=True)
-        if wanted in (label, str(file.path)) or Path(wanted) in (file.path, Path(file.path).parent)
+        if wanted == label or Path(wanted) in (Path(file.path), Path(file.path).parent)
     ] or [label for file, label in zip(files, labels, strict=True) if file.label == wanted]
     if len(found) != 1:
         what = "names several files" if found else "is none of the files"

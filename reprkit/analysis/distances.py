@@ -91,7 +91,7 @@ def alignment(rows: NDArray, targets: NDArray[np.int64]) -> NDArray[np.float64]:
     """Mean squared distance, on the unit sphere, of each row to the other rows of its class; in [0, 4], NaN if alone.
 
     The alignment is the mean. Wang and Isola, "Understanding contrastive representation learning through alignment
-    and uniformity on the hypersphere" (ICML 2020), section 4.1, with exponent 2; positives are all rows of the same class,
+    and uniformity on the hypersphere" (ICML 2020), section 4.1, with exponent 2. Positives are all rows of the class,
     by class sums, instead of augmentations: no pairs are drawn.
 
     Args:

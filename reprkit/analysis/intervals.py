@@ -4,10 +4,9 @@ A resample draws predictors with replacement and weighs every sample by an indep
 drawing samples with replacement: the counts can be drawn block by block, and one product of a block of losses with its
 counts serves all resamples. The same seed gives the same counts for every task and encoder with as many samples.
 
-Predictors are few, and resamples of few vary too little: the draw's deviations from equal shares are widened as
-Student's interval of that many values would be. What a predictor and a sample have in common only with each other
-(the interaction) is counted three times (A. B. Owen, The pigeonhole bootstrap, Annals of Applied Statistics 1, 2007):
-where it dominates, which takes tiny effects of both, intervals are up to 1.7 times too wide.
+What a predictor and a sample have in common only with each other (the interaction) is counted three times (A. B. Owen,
+The pigeonhole bootstrap, Annals of Applied Statistics 1, 2007): where it dominates, which takes tiny effects of both,
+intervals are up to 1.7 times too wide.
 """
 
 from __future__ import annotations
@@ -26,6 +25,18 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def predictor_shares(rng: np.random.RandomState, drawn: int, resamples: int, *, of: int) -> np.ndarray:
+    """[B, M] share of each of M predictors among `drawn` that are drawn with replacement; rows sum to 1.
+
+    A percentile interval over few predictors is too narrow: the resamples vary by (M - 1) / M of the variance, about a
+    mean whose own spread is estimated. Deviations from equal shares are therefore stretched so that the interval is
+    Student's where predictors alone vary, and on the wide side where samples vary as well.
+    """
+    equal = 1 / of
+    shares = rng.multinomial(drawn, np.full(of, equal), resamples) / drawn
+    return equal + student_factor(of) * (shares - equal)
+
+
 class TwoWayBootstrap:
     """Accumulates losses block by block; then gives means and their resamples.
 
@@ -38,8 +49,7 @@ class TwoWayBootstrap:
 
     def __init__(self, predictors: int, resamples: int, seed: int, *, views: Sequence[str]) -> None:
         rng = np.random.RandomState([seed, 1])
-        drawn = rng.multinomial(predictors, np.full(predictors, 1 / predictors), resamples) / predictors
-        self.shares = 1 / predictors + student_factor(predictors) * (drawn - 1 / predictors)  # may be below 0
+        self.shares = predictor_shares(rng, predictors, resamples, of=predictors)
         self.count = 0
         self.weight = np.zeros(resamples)
         self.sums = {view: np.zeros(predictors) for view in views}

@@ -213,7 +213,7 @@ def top_products(
         diagonal: leave out the entries (i, i + diagonal).
 
     Returns:
-        row, column and value of the entries, rows rising: all that are above the floor and not below the k-th
+        row, column and value of the entries, in row-major order: all that are above the floor and not below the k-th
         largest of their row, and perhaps a few more.
     """
     if isinstance(right, np.ndarray):
@@ -259,9 +259,10 @@ def top_entries(
         least = np.maximum(least, np.nextafter(floor, np.inf, dtype=scores.dtype))
     row, group = np.divmod(np.flatnonzero(maxima >= least[:, None]), width)
     column = group[:, None] + width * np.arange(groups)
-    value = scores.take(row[:, None] * columns + column, mode="clip")
-    kept = np.flatnonzero((value >= least[row, None]) & (column < columns))
-    return row[kept // groups], column.ravel()[kept], value.ravel()[kept]
+    place = row[:, None] * columns + column
+    kept = place[(scores.take(place, mode="clip") >= least[row, None]) & (column < columns)]
+    kept.sort()
+    return *np.divmod(kept, columns), scores.take(kept)
 
 
 def _set_diagonal(scores: Any, shift: int) -> None:

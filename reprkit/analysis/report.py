@@ -14,6 +14,7 @@ from reprkit.analysis import style
 from reprkit.analysis.cautions import warning_sentences
 from reprkit.analysis.differences import differences, universality_differences
 from reprkit.analysis.figures.write import draw_all
+from reprkit.analysis.report_geometry import shape_tables
 from reprkit.analysis.report_tables import all_tables
 from reprkit.analysis.results import Results, load_results
 from reprkit.analysis.summary import summary_sentences
@@ -26,11 +27,17 @@ CAPTIONS = {
     "additions": "Compare the paper's Figure 2. The change of a method with an addition is paired over seeds in the"
     " CSV file; intervals that overlap here may still differ there.",
     "probes": "Compare the paper's Figure 3a. An encoder that lets every simple predictor do well is a universal one.",
+    "sensitivity": "The paper's claim about Figure 3a as a number: how much the choice of the predictor matters, as the"
+    " spread over predictors of the share of the gain over the floor, freed of sampling noise (0: not at all).",
+    "few_shot": "Nested draws from the train split, the same for every encoder; nothing is chosen on validation labels."
+    " An encoder trained for a task has seen all its training labels.",
     "differences": "Paired differences of test accuracy, in points: an encoder minus the one it is compared with, over"
     " the same test samples. Cells that are not bold may be noise.",
     "universality": "U_rel, U_rel_τ and U: how much of the usable information a fresh, untrained head already has. RMS,"
     " effective rank and L*: scale, dimension and held-out loss. Shrinking or collapsing z raises U without making z"
     " more useful, so a higher U counts only where RMS and effective rank stay and L* does not rise.",
+    "controls": "The same measurements where z or the labels say nothing (constant, shuffled labels) and where nothing was"
+    " trained (raw pixels, the encoder before its first step).",
     "tsne": "Compare the paper's Figure 3b. The same test samples for every encoder, started from principal components"
     " and turned onto one another. A map shows neighbourhoods, not distances; what it keeps stands under it.",
     "curves": "Loss and validation score of every task by epoch.",
@@ -86,7 +93,7 @@ def render(results: Results, figures: list[dict[str, Any]], changes: pd.DataFram
         title=str(results.recipe.get("name") or results.folder.resolve().name),
         summary=summary_sentences(results, changes, u_changes),
         warnings=warning_sentences(results, changes),
-        tables=all_tables(results, changes),
+        tables=[*all_tables(results, changes), *shape_tables(results)],
         figures=figures,
         command=_command(results.environment),
         recipe=_recipe_text(results.folder),

@@ -49,8 +49,8 @@ def _shape(results: Results) -> Table:
     ]
     text = (
         "On the train split, means over seeds. RMS of centred z; anisotropy: mean cosine of two samples; ranks: how"
-        " many directions carry the variance; spectral decay: alpha-ReQ; TwoNN: intrinsic dimension; uniformity: lower is"
-        " more spread over the sphere. None of them is better when it is higher or lower as such."
+        " many directions carry the variance; spectral decay: alpha-ReQ; TwoNN: intrinsic dimension; uniformity: lower"
+        " is more spread over the sphere. None of them is better when it is higher or lower as such."
     )
     return make_table("geometry", "Size and dimension of z", ["Encoder", *[title for _, title, _ in shown]], rows, text)
 
@@ -68,8 +68,8 @@ def _classes(results: Results) -> Table:
         ]
     text = (
         "On the train split, means over seeds. NC1, CDNV: spread within classes over distance between them (0:"
-        " collapsed onto the class means); between share, Fisher ratio, H-score, LogME, silhouette: higher where classes lie"
-        " apart; alignment: mean squared distance of two samples of a class on the sphere."
+        " collapsed onto the class means); between share, Fisher ratio, H-score, LogME, silhouette: higher where"
+        " classes lie apart; alignment: mean squared distance of two samples of a class on the sphere."
     )
     return make_table("classes", "Classes in z", ["Task", "Encoder", *[title for _, title, _ in shown]], rows, text)
 

@@ -17,8 +17,10 @@ from reprkit.errors import InputError
 from reprkit.tasks import Task
 
 FRAMES = (
-    "probes", "sensitivity", "few_shot", "universality", "controls", "geometry", "ordinal", "tsne", "tsne_quality",
+    "probes", "sensitivity", "few_shot", "universality", "geometry", "ordinal", "tsne", "tsne_quality",
 )  # fmt: skip
+CONTROLS = {"control_probes": "controls/probes.csv", "control_universality": "controls/universality.csv"}
+"""Frames of the controls, and where a sweep keeps them."""
 SCORE_COLUMNS = ["encoder", "seed", "task", "metric", "value", "loss", "n", "epoch", "checkpoint"]
 KEYS = {"encoder": "string", "task": "string", "id": "string"}
 
@@ -40,8 +42,8 @@ class Results:
     Attributes:
         folder: the sweep or run folder.
         recipe, environment: as read; empty if missing.
-        probes, sensitivity, few_shot, universality, controls, geometry, ordinal, tsne, tsne_quality: frames of all
-            encoders.
+        probes, sensitivity, few_shot, universality, geometry, ordinal, tsne, tsne_quality: frames of all encoders.
+        control_probes, control_universality: frames of the controls.
         scores: the models' own heads on the test split: encoder, seed, task, metric, value, loss, n, epoch, checkpoint.
         curves: frame of `read_curves`.
         selection: settings tried on validation and which was kept, as the sweep wrote them.
@@ -56,11 +58,12 @@ class Results:
     sensitivity: pd.DataFrame
     few_shot: pd.DataFrame
     universality: pd.DataFrame
-    controls: pd.DataFrame
     geometry: pd.DataFrame
     ordinal: pd.DataFrame
     tsne: pd.DataFrame
     tsne_quality: pd.DataFrame
+    control_probes: pd.DataFrame
+    control_universality: pd.DataFrame
     scores: pd.DataFrame
     curves: pd.DataFrame
     selection: pd.DataFrame
@@ -93,6 +96,7 @@ def load_results(folder: str | Path) -> Results:
         raise InputError(f"{folder}: no such folder; give the folder that `reprkit run` wrote")
     runs = find_runs(folder)
     frames = {name: _frame(folder, runs, name) for name in FRAMES}
+    frames |= {name: _csv(folder / path) for name, path in CONTROLS.items()}
     scores = _scores(runs)
     metrics = [(run.encoder, run.seed, path) for run in runs if (path := run.path / "metrics.jsonl").is_file()]
     curves = read_curves(metrics) if metrics else pd.DataFrame(columns=CURVE_COLUMNS)
@@ -100,15 +104,14 @@ def load_results(folder: str | Path) -> Results:
         raise InputError(
             f"{folder}: holds no results (no probes.csv, universality.csv, tsne.csv or runs/); run it first"
         )
-    selection = folder / "selection.csv"
     results = Results(
         folder=folder,
         recipe=_yaml(folder / "recipe.yaml"),
         environment=read_json(folder / "environment.json"),
-        **{name: frames[name] for name in FRAMES},  # type: ignore[arg-type]  # names of frames alone
+        **frames,  # type: ignore[arg-type]  # names of frames alone
         scores=scores,
         curves=curves,
-        selection=_csv(selection) if selection.is_file() else pd.DataFrame(),
+        selection=_csv(folder / "selection.csv"),
         runs=tuple(runs),
     )
     return Results(**{**vars(results), "tasks": _tasks(results)})
@@ -166,7 +169,7 @@ def _identity(path: Path, encoder: str, seed: int) -> tuple[str, int, str]:
 def _frame(folder: Path, runs: list[Run], name: str) -> pd.DataFrame:
     whole = folder / f"{name}.csv"
     paths = [whole] if whole.is_file() else [run.path / f"{name}.csv" for run in runs]
-    frames = [_csv(path) for path in paths if path.is_file()]
+    frames = [_csv(path) for path in paths]
     frames = [frame for frame in frames if len(frame)]
     if not frames:
         return pd.DataFrame(columns=["encoder", "seed", "task"])
@@ -222,6 +225,8 @@ def _guess(name: str, results: Results) -> Task:
 
 
 def _csv(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        return pd.DataFrame()
     try:
         return pd.read_csv(path, dtype=KEYS, keep_default_na=True)
     except pd.errors.EmptyDataError:

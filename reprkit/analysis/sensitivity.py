@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from reprkit.analysis.differences import UNCLEAR, pairs
 from reprkit.analysis.dispersion import UNKNOWN, Dispersion, dispersion, minus
-from reprkit.analysis.figures.probes import FLOORS
+from reprkit.analysis.figures.probes import FLOORS, HEAD
 from reprkit.analysis.results import Results, predictions
 from reprkit.analysis.seeds import over_seeds
 from reprkit.analysis.stats import bootstrap_sums, percentile_interval
@@ -34,6 +34,9 @@ from reprkit.files import slug
 from reprkit.tasks import Task
 
 NO_HEADROOM = "no_headroom"
+NO_CHOICE = (*FLOORS, HEAD, "tree_pca", "tree_rotated")
+"""No classifiers to choose from: floors, the encoder's own head, and the tree on turned axes, which is its control."""
+
 COLUMNS = [
     "encoder", "seed", "task", "value", "low", "high", "signed", "spread", "spread_low", "spread_high",
     "range", "regret", "mean", "floor", "best", "worst", "probes", "n_test", "status",
@@ -61,7 +64,7 @@ def sensitivity(
         predictions: task (or its file name) -> id, target, and one column a probe with the floor among them: of
             `ProbeResult.predictions` or `results.predictions`. Rows in any order.
         tasks: task records by name; tasks without a table are left out.
-        probes: columns to compare; None takes all but the floor. Numbers compare only over the same probes.
+        probes: columns to compare; None takes all but those of `NO_CHOICE`. Numbers compare only over the same probes.
         label, seed: of the encoder, for the table.
         resamples: of the test samples, the same for all encoders on the same samples.
         level: of the intervals.
@@ -205,7 +208,7 @@ class _Ladder:
     @classmethod
     def of(cls, table: pd.DataFrame, task: Task, probes: Sequence[str] | None) -> _Ladder:
         where = f"sensitivity, task '{task.name}'"
-        names = sorted(set(map(str, table)) - {"id", "target", *FLOORS}) if probes is None else probes
+        names = sorted(set(map(str, table)) - {"id", "target", *NO_CHOICE}) if probes is None else probes
         floor = next((name for name in FLOORS if name in table), FLOORS[0])
         for name in ("id", "target", *names, floor):
             if name not in table:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
+from scipy.special import ndtr, ndtri, stdtrit
 
 from reprkit.analysis.linalg import single_thread_blas
 from reprkit.errors import InputError
@@ -92,17 +93,15 @@ def percentile_interval(statistics: ArrayLike, *, level: float = 0.95, n: int | 
         n: number of units that were resampled. Resamples of few units vary too little, by (n - 1) / n, and know
             nothing of the uncertainty of their own spread: given n, tails are taken further out, so that the interval
             of a mean is as wide as Student's (the expanded percentile interval of T. C. Hesterberg, The American
-            Statistician 69, 2015). Without it 20 normal values are covered 92.5% of the time instead of 95%.
+            Statistician 69, 2015). Without it the mean of 20 normal values is covered 92.8% of the time instead of 95%.
     """
-    from scipy.stats import norm
-
     finite = np.asarray(statistics, np.float64)
     finite = finite[~np.isnan(finite)]
     if not len(finite):
         return float("nan"), float("nan")
     tail = (1 - level) / 2
     if n is not None:
-        tail = float(norm.sf(norm.isf(tail) * student_factor(n, level=level)))
+        tail = float(ndtr(ndtri(tail) * student_factor(n, level=level)))
     low, high = np.quantile(finite, [tail, 1 - tail])
     return float(low), float(high)
 
@@ -112,11 +111,10 @@ def student_factor(n: int, *, level: float = 0.95) -> float:
 
     Above 1, from n = 10 about 1 + 1.9 / n at 95%; 1 for a single value, which nothing can widen.
     """
-    from scipy.stats import norm, t
-
     if n < 2:
         return 1.0
-    return float(t.ppf((1 + level) / 2, n - 1) / norm.ppf((1 + level) / 2) * np.sqrt(n / (n - 1)))
+    upper = (1 + level) / 2
+    return float(np.sqrt(n / (n - 1)) * stdtrit(n - 1, upper) / ndtri(upper))
 
 
 def mcnemar(a: ArrayLike, b: ArrayLike) -> float:

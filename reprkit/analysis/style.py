@@ -41,6 +41,11 @@ METHOD_NAMES = {
 }  # fmt: skip
 """What tables and figures call a method, in the order of the paper's Table 1; after it, methods that it lacks."""
 
+CONTROL_NAMES = {
+    "constant": "Constant", "shuffled": "Shuffled labels", "pixels": "Raw pixels", "random_init": "Untrained encoder",
+}  # fmt: skip
+"""What they call a control."""
+
 ADDITION_NAMES = {"dgr": "DGR", "sam": "SAM", "pta": "PTA"}
 """What they call an addition, in the order in which a method lists them."""
 
@@ -132,7 +137,7 @@ def display(label: str) -> str:
     """What tables and figures call an encoder: `"nash_mtl+dgr"` -> `"Nash-MTL + DGR"`; other labels stay as is."""
     base, additions = split_label(label)
     if base not in METHOD_NAMES:
-        return label
+        return CONTROL_NAMES.get(label, label)
     return " + ".join([METHOD_NAMES[base], *(ADDITION_NAMES[name] for name in additions)])
 
 
@@ -182,7 +187,9 @@ def encoder_styles(labels: Iterable[Any]) -> dict[str, dict[str, Any]]:
     looks = {}
     for label in encoder_order(labels):
         base, additions = split_label(label)
-        if base in _HUES:
+        if label in CONTROL_NAMES:
+            hue, marker = GREY, "x"
+        elif base in _HUES:
             hue = "#D55E00" if label == "vanilla+dgr" else _shade(_HUES[base], _SHADES.get(additions, -0.7))
             marker = "o" if label == "single" else ADDITION_MARKERS[additions]
         else:

@@ -44,13 +44,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from reprkit.analysis.adaptation import adaptation
+from reprkit.analysis.bounds import gradient_columns
 from reprkit.analysis.dummies import Dummies, draw_dummies
-from reprkit.analysis.gauges import SAMPLE_ROWS, AffineGauge, make_views
-from reprkit.analysis.gradients import distances, gradient_norms, predictor_groups
+from reprkit.analysis.gauges import SAMPLE_ROWS
 from reprkit.analysis.intervals import TwoWayBootstrap
 from reprkit.analysis.measuring import Measured, measure
-from reprkit.analysis.optimal import Linear
-from reprkit.analysis.scoring import CrossEntropy, Request, SquaredError
+from reprkit.analysis.separation import class_separations
 from reprkit.analysis.study import SUBSAMPLE, Study
 from reprkit.analysis.workspace import Workspace
 from reprkit.errors import InputError
@@ -68,14 +68,12 @@ COLUMNS = (
     "L_star", "L_dummy", "L_dummy_sd", "H_y", "C", "certificate", "grad_norm", "grad_norm_rms1",
     "rms", "mean_norm", "effective_rank", "n", "num_classes", "num_dummies", "init", "dummy_seed", "dummy_sha",
     "pi_fit_split", "star_family", "protocol_id", "bound", "looseness", "U_bound",
+    "L_dummy_seen", "adaptation", "adaptation_low", "adaptation_high", "separation", "closest_class",
 )  # fmt: skip
 """Columns of the result, documented in `universality`."""
 
 PROTOCOL = 2
 """Raised whenever the same embeddings and config would give other numbers."""
-
-GRADIENT_MLPS = 16
-"""Of the mlp dummies, the number whose gradient norm is averaged (all linear dummies are)."""
 
 Head = Literal["linear", "mlp"]
 DEFAULT = UniversalityConfig()
@@ -125,6 +123,12 @@ def universality(
         times ||its distance to L*'s predictor||, weights and biases: at least the gap. looseness: bound / gap.
         U_bound: 1 / bound, which U cannot be below. All three are NaN for mlp heads, whose loss is not convex, and for
         tasks with a class that train lacks (the optimum is infinitely far away).
+        L_dummy_seen: mean loss, as L_dummy, of the dummies that DGR trained the encoder against, where the file keeps
+        them. adaptation: that of fresh dummies of the same architecture and PyTorch's initialisation, minus
+        L_dummy_seen: above 0 if the encoder suits just the dummies it has seen. The same on every row of a task, NaN
+        without them; see `reprkit.analysis.adaptation`.
+        separation: of the class, closest_class, that is least apart from its nearest neighbour: squared distance of
+        their means over the spread of that class, on train; 0 where it coincides with the other.
 
     Raises:
         InputError: an unknown task or head, a missing split, z that is not finite, or labels that do not fit.
@@ -134,6 +138,7 @@ def universality(
     encoder = label or ws.label
     study = Study(ws, names)
     codes = group_codes(ws, config.groups if groups is None else groups)
+    seen = adaptation(study, config, lambda: sample_counts(codes, config))
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     total = len(config.heads) * len(study.names)
     with tqdm(
@@ -143,7 +148,7 @@ def universality(
             for name, row in _measure_head(study, cast(Head, head), config, codes, bar).items():
                 rows[name, head] = row
     frame = [
-        {"encoder": encoder, "seed": ws.seed, "task": name, "head": head, **rows[name, head]}
+        {"encoder": encoder, "seed": ws.seed, "task": name, "head": head, **rows[name, head], **seen.get(name, {})}
         for name in names
         for head in config.heads
     ]
@@ -197,6 +202,7 @@ def _measure_head(
     }
     records = {
         name: common
+        | _separation(study, name)
         | {
             "num_classes": target.outputs if target.discrete else np.nan,
             "n": target.count("test"),
@@ -217,9 +223,21 @@ def _measure_head(
         )
         for name, found in measured.items():
             records[name] |= _record(found, study.targets[name].remark)
-            records[name] |= _gradient_columns(study, dummies, found, name)
+            records[name] |= gradient_columns(study, dummies, found, name)
             records[name]["dummy_sha"] = dummies.digest(study.targets[name].outputs)
     return records
+
+
+def _separation(study: Study, name: str) -> dict[str, Any]:
+    """The class that is least apart from its neighbour."""
+    none = {"separation": np.nan, "closest_class": ""}
+    if not study.targets[name].discrete:
+        return none
+    found = class_separations(study.ws.statistics, name)
+    if np.isnan(found).all():
+        return none
+    lowest = int(np.nanargmin(found))
+    return {"separation": found[lowest], "closest_class": study.ws.tasks[name].class_names[lowest]}
 
 
 def protocol_id(study: Study, head: Head, config: UniversalityConfig) -> str:
@@ -263,42 +281,3 @@ def _record(found: Measured, remark: str) -> dict[str, Any]:
     record |= {"H_y": found.single("prior").value, "tau_median": np.median(found.gauge.temperatures)}
     record |= {"C": star.linear.c if star.family == "linear" else np.nan, "certificate": star.linear.certificate}
     return record | {"status": status + (remark if status == "ok" else ""), "star_family": star.family}
-
-
-def _gradient_columns(study: Study, dummies: Dummies, found: Measured, name: str) -> dict[str, float]:
-    """Mean gradient norms, and Theorem 3.1 where it holds."""
-    target, gauge = study.targets[name], found.gauge
-    y = target.values["test"]
-    star = found.star.predictor if isinstance(found.star.predictor, Linear) else None
-    convex = dummies.head == "linear" and star is not None and target.fitted == target.outputs
-    few = dummies if dummies.head == "linear" else dummies.first_few(GRADIENT_MLPS)
-    norms: dict[str, list[np.ndarray]] = {"raw": [], "rms1": [], "bound": []}
-    for group in predictor_groups(few, target.outputs):
-        some = few.part(group)
-        views = make_views(study, some)
-        if isinstance(gauge, AffineGauge):
-            requests: dict[str, Request] = {view: SquaredError(views[view], y) for view in views}
-            permutations = None
-        else:
-            identity = np.tile(np.arange(target.outputs), (some.count, 1))
-            requests = {view: CrossEntropy(views[view], y, identity) for view in views}
-            permutations = gauge.raw[group]
-            if convex:
-                requests["bound"] = CrossEntropy(views["raw"], y, permutations)
-        made = gradient_norms(study.ws.blocks("test"), some, list(requests.values()), mean=study.ws.mean)
-        by_name = dict(zip(requests, made, strict=True))
-        for view in views:
-            norms[view].append(by_name[view])
-        if convex:
-            assert star is not None
-            apart = distances(some, permutations, star, study.ws.mean)
-            norms["bound"].append(by_name.get("bound", by_name["raw"]) * apart)
-    means = {view: float(np.concatenate(parts).mean()) if parts else np.nan for view, parts in norms.items()}
-    bound, gap = means["bound"], found.gap.value
-    return {
-        "grad_norm": means["raw"],
-        "grad_norm_rms1": means["rms1"],
-        "bound": bound,
-        "looseness": bound / gap if gap > 0 else np.nan,
-        "U_bound": 1 / bound if bound > 0 else np.nan,
-    }

@@ -1,11 +1,14 @@
-"""Says when a better universality is only a smaller or poorer representation.
+"""Says when a better universality is only a smaller or poorer representation, or one that suits its own dummies.
 
 U = 1 / gap and the dummy gradient norm improve when z shrinks, loses rank or loses what the task needs. U_rel does not:
-an improvement of U that U_rel does not share, together with shrinkage, is explained by the shrinkage.
+an improvement of U that U_rel does not share, together with shrinkage, is explained by the shrinkage. This holds for
+real values as for classes. Dummies that DGR trained against may fare better than fresh ones, and one class may be lost
+while the others hide it: neither shows in means over dummies or classes.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from reprkit.analysis import style
@@ -19,12 +22,17 @@ SHRUNK = 1.5
 LOST = 0.05
 """Share of the baseline's usable information (H_y - L_star) from which a loss of it counts."""
 
+MERGED = 3.0
+"""Factor from which a fall of the least separation of a class counts."""
+
 
 def collapse_check(frame: pd.DataFrame, baseline: str | None = None) -> list[str]:
     """Compare every encoder with a baseline and name improvements that shrinkage explains.
 
     Values are averaged over seeds (U through its gap). An improvement stands, and nothing is said, if U_rel rose
-    above the end of the baseline's interval, or if the representation neither shrank nor lost anything.
+    above the end of the baseline's interval, or if the representation neither shrank nor lost anything. Beside that,
+    encoders whose training dummies fit better than fresh ones, which themselves gained nothing, are named; and classes
+    that have moved into their neighbours.
 
     Args:
         frame: rows of `universality` of several encoders.
@@ -33,6 +41,7 @@ def collapse_check(frame: pd.DataFrame, baseline: str | None = None) -> list[str
     Returns:
         One sentence for each encoder, head and cause, such as "Vanilla + DGR: U rose on left, right but RMS fell 3.1x
         and effective rank fell from 41 to 12: improvement explained by shrinkage". Empty if nothing is suspicious.
+        Tables without the columns of adaptation or separation are read as if nothing was seen there.
     """
     measured = frame[frame["n"].notna() & frame["gap"].notna()]
     encoders = list(dict.fromkeys(measured["encoder"]))
@@ -57,10 +66,54 @@ def collapse_check(frame: pd.DataFrame, baseline: str | None = None) -> list[str
         if what and why and not after["U_rel"] > before["U_rel_high"]:
             found.setdefault((encoder, head, what, why), []).append(task)
     heads = {head for _, head, _ in cells}
-    return [
+    sentences = [
         _sentence(encoder, head if len(heads) > 1 else "", what, why, tasks)
         for (encoder, head, what, why), tasks in found.items()
     ]
+    return sentences + _adapted(measured, baseline) + _merged(measured, baseline)
+
+
+def _adapted(measured: pd.DataFrame, baseline: str) -> list[str]:
+    """Encoders whose dummies of training fit better than fresh ones, which gained nothing over the baseline."""
+    if not {"adaptation", "adaptation_low"} <= set(measured):
+        return []
+    before = measured[measured["encoder"] == baseline].groupby(["head", "task"])["U_rel_high"].mean()
+    found: dict[str, list[str]] = {}
+    for (encoder, task), rows in measured.groupby(["encoder", "task"], sort=False):
+        scores = rows.groupby("head")["U_rel"].mean()
+        gained = any(score > before.get((head, task), float("inf")) for head, score in scores.items())
+        if rows["adaptation_low"].mean() > 0 and not gained:
+            found.setdefault(str(encoder), []).append(f"{task} (by {rows['adaptation'].mean():.2g})")
+    return [
+        f"{style.display(encoder)}: the dummies of its training fit better than fresh ones on {', '.join(tasks)}, and "
+        "fresh ones gained nothing: adaptation to the fixed dummies"
+        for encoder, tasks in found.items()
+    ]
+
+
+def _merged(measured: pd.DataFrame, baseline: str) -> list[str]:
+    """Classes that are hardly apart from a neighbour any more, where the baseline kept all of them apart."""
+    if not {"separation", "closest_class"} <= set(measured):
+        return []
+    known = measured[measured["separation"].notna()]
+    least = {
+        (str(encoder), str(task)): rows for (encoder, task), rows in known.groupby(["encoder", "task"], sort=False)
+    }
+    sentences = []
+    for (encoder, task), rows in least.items():
+        reference = least.get((baseline, task))
+        if reference is None or encoder == baseline or _empty(rows):
+            continue
+        before, after = reference["separation"].mean(), rows["separation"].mean()
+        if not 0 < after * MERGED <= before and not after == 0 < before:
+            continue
+        name = rows["closest_class"].iloc[int(np.argmin(rows["separation"]))]
+        shown = f"{name:g}" if isinstance(name, float) else str(name)  # a table read from disk may hold numbers
+        sentences.append(
+            f"{style.display(encoder)}: class {shown} of {task} has moved into its neighbour: the least separation of "
+            f"a class fell from {before:.2g} to {after:.2g}"
+        )
+    return sentences
 
 
 _NUMBERS = ["gap", "grad_norm", "U_rel", "U_rel_high", "L_star", "H_y", "rms", "effective_rank"]

@@ -17,7 +17,7 @@
 | `/splits/<split>/logits/T`  | float32, [N, C]; optional           | the encoder's own head on task T                 |
 | `/splits/<split>/rows_done` | int64, [1]                          | rows of z and logits that are committed          |
 | `/dummies/T/about`          | JSON; optional                      | `activation` of the dummy heads of training      |
-| `/dummies/T/<layer>`        | float32, [M, ...]; optional         | their fixed weights, see `TrainingDummies`        |
+| `/dummies/T/<layer>`        | float32, [M, ...]; optional         | their fixed weights, see `TrainingDummies`       |
 
 `<split>` is `train`, `val` or `test`; a split without rows is absent. `/dummies` is there for encoders trained with
 DGR against linear or ReLU two-layer heads, and readers may pass it over. T is the task's name with `%`, `/` and a

@@ -43,7 +43,7 @@ def training_dummies(heads: Mapping[str, nn.Module], meta: Mapping[str, Any]) ->
     config = parse_recipe(meta["recipe"], source="checkpoint").dgr
     # Neither the estimator nor the control draws weights; the finite difference would only repeat its warning.
     penalty = build_penalty(heads, tasks, replace(config, estimator="exact"), seed=int(meta["seed"]))
-    groups = zip(*penalty.sets, strict=True)  # type: ignore[arg-type]  # a set is a list of heads, one a task
+    groups = zip(*penalty.sets, strict=True)  # a set is a list of heads, one a task
     found = {task.name: _stacked(list(group)) for task, group in zip(tasks, groups, strict=True)}
     return {name: dummies for name, dummies in found.items() if dummies is not None}
 
@@ -51,10 +51,10 @@ def training_dummies(heads: Mapping[str, nn.Module], meta: Mapping[str, Any]) ->
 def _stacked(heads: Sequence[nn.Module]) -> TrainingDummies | None:
     first = heads[0]
     if isinstance(first, LinearHead):
-        return TrainingDummies(_layer([head.out for head in heads], "weight", "bias"))  # type: ignore[misc]
+        return TrainingDummies(_layer([head.out for head in heads], "weight", "bias"))
     if isinstance(first, MLPHead) and first.activation == "relu":
-        hidden = _layer([head.hidden for head in heads], "first", "first_bias")  # type: ignore[misc]
-        return TrainingDummies(hidden | _layer([head.out for head in heads], "second", "second_bias"), "relu")  # type: ignore[misc]
+        hidden = _layer([head.hidden for head in heads], "first", "first_bias")
+        return TrainingDummies(hidden | _layer([head.out for head in heads], "second", "second_bias"), "relu")
     return None
 
 

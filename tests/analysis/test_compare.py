@@ -14,13 +14,15 @@ from sklearn.metrics import balanced_accuracy_score, mean_absolute_error, r2_sco
 
 from reprkit.analysis import compare
 from reprkit.analysis.compare import compare_encoders, compare_seeds
+from reprkit.analysis.comparison.comparable import first_difference
 from reprkit.analysis.comparison.measures import apart, measured_rows
 from reprkit.analysis.comparison.pairs import COLUMNS, adjust, paired_rows, unmatched
-from reprkit.analysis.comparison.panel import Key, make_panel, metrics_of, resampled_scores
+from reprkit.analysis.comparison.panel import Key, head_tables, make_panel, metrics_of, resampled_scores
 from reprkit.analysis.comparison.pareto import dominates
 from reprkit.analysis.comparison.seeds import collect_runs
 from reprkit.analysis.figures.compare import differences_figure, heat_figure, pareto_figure
 from reprkit.analysis.stats import bootstrap_sums, hierarchical_bootstrap, paired_difference, t_interval
+from reprkit.analysis.universality import universality
 from reprkit.cli import main
 from reprkit.embeddings import Embeddings
 from reprkit.errors import InputError
@@ -97,6 +99,31 @@ def test_resampled_metrics_are_those_of_the_drawn_samples(task):
         assert set(scores[key]) == set(metrics_of(task))
         for metric, values in scores[key].items():
             assert values == pytest.approx([expected[metric](panel.target, predicted, w) for w in counts])
+
+
+def test_holm_counts_within_a_task():
+    p = [0.01, 0.02, 0.03, 0.02, np.nan]
+    frame = pd.DataFrame({"task": ["a", "b", "a", "a", "a"], "name": list("xxyzw"), "p_mcnemar": p})
+    np.testing.assert_allclose(adjust(frame)["p_holm"], [0.03, 0.02, 0.04, 0.04, np.nan])
+
+
+def test_a_probe_of_several_models_averages_their_scores():
+    rng = np.random.default_rng(6)
+    made = tables(AGE, rng, {"a": 0.4, "b": 0.8})
+    for i, (encoder, seed, table, _) in enumerate(made):
+        several = {f"tree_rotated[{k}]": rng.permutation(table["knn"]) if k else table["knn"] for k in range(3)}
+        made[i] = (encoder, seed, table.drop(columns="knn").assign(**several), {"tree_rotated": "p"})
+    panel = make_panel(AGE, made)
+    scores = resampled_scores(panel)
+    by_metric = {row["metric"]: row for row in paired_rows(panel, scores, ["a", "b"], "a")}
+    means = [
+        np.mean([np.mean(table[f"tree_rotated[{k}]"] == table["target"]) for k in range(3)]) for _, _, table, _ in made
+    ]
+    assert (by_metric["accuracy"]["baseline_value"], by_metric["accuracy"]["value"]) == pytest.approx(tuple(means))
+    rights = [panel.right(Key(name, 0, "tree_rotated", "p")).mean(axis=0) for name in "ab"]
+    change = hierarchical_bootstrap((rights[1] - rights[0])[None])
+    assert tuple(by_metric["accuracy"][k] for k in ("difference", "low", "high")) == pytest.approx(change)
+    assert np.isnan(by_metric["accuracy"]["p_mcnemar"])
 
 
 def test_less_error_is_better():
@@ -181,6 +208,45 @@ def test_the_order_of_rows_does_not_matter(toy, fake_embeddings):
     numbers = ["value", "difference", "low", "high", "p_mcnemar"]
     assert straight["difference"].abs().max() > 0
     np.testing.assert_allclose(mixed[numbers].to_numpy(float), straight[numbers].to_numpy(float), atol=1e-6)
+
+
+def test_universality_is_paired_where_rows_are_in_one_order(toy, fake_embeddings):
+    worse, better = two(toy, better=1.0, worse=1.3)
+    options = {"parts": ["universality"], "progress": False}
+    paired = compare(worse, better, **options)
+    kept = paired[paired["metric"].isin(["U_rel", "U_rel_tau", "gap", "L_star"])]
+    assert len(kept) == 8
+    assert (kept["interval"] == "dummies and samples").all()
+    assert ((kept["low"] < kept["difference"]) & (kept["difference"] < kept["high"])).all()
+    assert set(kept["reading"]) <= {"higher", "lower", "not distinguishable"}
+    alone = universality(worse, progress=False).set_index("task")
+    for row in kept[kept["metric"] == "U_rel"].itertuples():
+        assert row.baseline_value == pytest.approx(alone.U_rel[row.task])
+    mixed = compare(worse, shuffled(better, fake_embeddings, np.random.default_rng(0), label="better"), **options)
+    assert mixed["low"].isna().all()
+    assert set(mixed.loc[mixed["metric"] == "U_rel", "reading"]) <= {"apart", "overlap"}
+
+
+def test_encoders_of_unlike_seeds_are_compared_all_the_same(toy):
+    files = [toy(sizes=(150, 60, 90), label="same", seed=0) for _ in range(2)]
+    files[1].seed, files[1].path = 1, "other.h5"
+    frame = compare(*files, probes=["knn"], progress=False)
+    assert set(frame["encoder"]) == {"same seed 1"}
+    assert set(frame["kind"]) == {"probe", "universality", "geometry", "similarity"}
+
+
+def test_missing_values_are_equal_to_each_other(toy, fake_embeddings):
+    base = toy(sizes=(60, 30, 40), classes={"years": 3}, kinds={"years": "regression"}, label="a")
+    targets = {"years": {s: base.targets(s, "years").copy() for s in base.splits}}
+    targets["years"]["train"][:5] = np.nan
+    files = [
+        fake_embeddings({s: base.z(s) for s in base.splits}, targets, [base.tasks["years"]], label=label)
+        for label in "ab"
+    ]
+    assert first_difference(*files, ["years"]) == ""
+    targets = {"years": {**targets["years"], "train": np.nan_to_num(targets["years"]["train"])}}
+    other = fake_embeddings({s: base.z(s) for s in base.splits}, targets, [base.tasks["years"]], label="c")
+    assert "5 train targets differ" in first_difference(files[0], other, ["years"])
 
 
 def rename(ids, split, **names):
@@ -278,6 +344,20 @@ def test_names_that_are_unknown_are_refused(toy):
         compare_encoders(files[0], **FAST)
     with pytest.raises(InputError, match="named twice"):
         compare(files[0], files[0], **FAST)
+
+
+def test_heads_of_older_runs_are_read_from_their_outputs(toy, fake_embeddings):
+    base = toy(sizes=(60, 30, 40), classes={"a": 3, "years": 3}, kinds={"years": "regression"})
+    tasks = [base.tasks["a"], Task("years", "regression", 1, mean=2.0, std=0.5)]
+    targets = {n: {s: base.targets(s, n).copy() for s in base.splits} for n in base.tasks}
+    targets["a"]["test"][:7] = -1
+    logits = {"a": {"test": np.eye(3)[targets["a"]["test"]]}, "years": {"test": np.ones((40, 1))}}
+    made = head_tables(
+        fake_embeddings({s: base.z(s) for s in base.splits}, targets, tasks, logits=logits), ["a", "years"]
+    )
+    assert len(made["a"]) == 33
+    assert (made["a"]["head"] == made["a"]["target"]).all()
+    assert (made["years"]["head"] == 2.5).all()
 
 
 # --- trade-offs -------------------------------------------------------------------------------------------------------
@@ -400,6 +480,25 @@ def test_methods_are_compared_over_common_seeds(tmp_path):
     gone = compare_seeds([tmp_path / "runs" / name for name in ("vanilla", "vanilla+dgr")], progress=False)
     pd.testing.assert_frame_equal(gone.frame, result.frame[result.frame["encoder"] != "zeta"].reset_index(drop=True))
     assert compare_seeds([tmp_path], baseline="zeta", progress=False).baseline == "zeta"
+
+
+def test_seeds_of_one_method_are_the_yardstick_of_similarity(tmp_path):
+    write_runs(tmp_path, {"vanilla": 0.4, "b": 0.5})
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(N, 6))
+    y = np.random.default_rng(7).integers(5, size=N)  # the targets that `tables` drew
+    split = np.repeat(["train", "val", "test"], N // 3)
+    for run in collect_runs([tmp_path]):
+        z = base @ np.linalg.qr(rng.normal(size=(6, 6)))[0] if run.encoder == "vanilla" else rng.normal(size=(N, 6))
+        with open(run.path / "embeddings.h5", "wb") as file:
+            np.savez(file, z=z, y_age=y, y_other=y, ids=np.array([f"s{j:04d}" for j in range(N)]), split=split)
+    rows = compare_seeds([tmp_path], tasks=["age"], parts=["similarity"], progress=False).frame
+    cka = rows[rows["metric"] == "debiased_cka"].set_index(["encoder", "baseline"])
+    assert cka.value["vanilla", "vanilla"] == pytest.approx(1, abs=1e-5)
+    assert abs(cka.value["b", "b"]) < 0.2
+    assert cka.n_seeds["b", "vanilla"] == 3
+    assert cka.low["b", "vanilla"] < 0 < cka.high["b", "vanilla"]
+    assert cka["low"].isna().sum() == 2
 
 
 def test_few_seeds_are_said(tmp_path):

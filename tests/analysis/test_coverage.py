@@ -21,6 +21,7 @@ from reprkit.analysis.stats import (
     hierarchical_bootstrap,
     paired_bootstrap,
     paired_bootstraps,
+    percentile_interval,
     t_interval,
     wilson,
 )
@@ -29,6 +30,8 @@ from reprkit.tasks import Task
 
 LOWEST, HIGHEST = 0.93, 0.97
 
+pytestmark = pytest.mark.timeout(3600)
+
 
 def check(what, bounds, truth, *, highest=HIGHEST):
     """The share of `bounds` [n_sims, 2] that hold the truth is what it should be."""
@@ -36,6 +39,14 @@ def check(what, bounds, truth, *, highest=HIGHEST):
     covered = float(((low <= truth) & (truth <= high)).mean())
     print(f"{what:60s} {100 * covered:5.1f}%  ({len(low)} simulations)")
     assert LOWEST <= covered <= highest, what
+
+
+@pytest.mark.parametrize("n", [5, 10, 30])
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_of_normal_resamples_the_interval_is_students(n, level):
+    x = np.random.default_rng(n).normal(size=n)
+    resampled = x.mean() + x.std() / np.sqrt(n) * stats.norm.ppf((np.arange(10**6) + 0.5) / 10**6)
+    assert percentile_interval(resampled, level=level, n=n) == pytest.approx(t_interval(x, level=level)[1:], rel=2e-3)
 
 
 # Means over samples ---------------------------------------------------------------------------------------------------
@@ -196,7 +207,7 @@ EFFECTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("effects", EFFECTS)
-@pytest.mark.parametrize(("m", "n"), [(3, 300), (8, 100), (8, 1000), (16, 300), (64, 100), (64, 1000)])
+@pytest.mark.parametrize(("m", "n"), [(3, 300), (8, 100), (16, 300), (64, 300)])
 def test_two_way_bootstrap(effects, m, n):
     rng, (by_dummy, by_sample, rest) = np.random.default_rng(m * n), EFFECTS[effects](m, n)
     bounds = []
@@ -225,8 +236,7 @@ def gaussian_classes(fake_embeddings, test_rows, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("m", [8, 32])
-def test_universality_end_to_end(fake_embeddings, m):
+def test_universality_end_to_end(fake_embeddings):
     """The gap and U_rel of a fixed encoder, with L* fitted on one train split, over fresh dummies and test samples.
 
     The truth is that of 20,000 test samples and 3,000 other dummies; what the fit of L* owes to its train sample is
@@ -238,10 +248,10 @@ def test_universality_end_to_end(fake_embeddings, m):
         return universality(file, config=UniversalityConfig(seed=seed, **options), progress=False).iloc[0]
 
     truth = measured(20_000, 10**6, num_dummies=3000, bootstrap=2)
-    rows = [measured(250, seed, num_dummies=m, bootstrap=400) for seed in range(1500)]
+    rows = [measured(250, seed, num_dummies=16, bootstrap=400) for seed in range(1500)]
     for name in ("gap", "U_rel", "U_rel_tau"):
         bounds = [(row[f"{name}_low"], row[f"{name}_high"]) for row in rows]
-        check(f"universality: {name}, {m} dummies, n = 250", bounds, truth[name])
+        check(f"universality: {name}, 16 dummies, n = 250", bounds, truth[name])
 
 
 # Order ----------------------------------------------------------------------------------------------------------------

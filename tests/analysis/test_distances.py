@@ -70,6 +70,7 @@ def test_silhouette_by_brute_force() -> None:
         b = min(far[i, y == c].mean() for c in {0, 2, 3, 7} - {y[i]})
         expected[i] = (b - a) / max(a, b)
     np.testing.assert_allclose(silhouette(z, y), expected, atol=1e-9)
+    np.testing.assert_allclose(silhouette(z + 1e6, y), expected, atol=1e-7)
 
 
 def test_silhouette_of_collapsed_classes_is_one() -> None:

@@ -302,10 +302,10 @@ def test_nystroem_is_ridge_on_the_features_of_scikit_learn(labelled):
     transform, rows, y = features_of_scikit_learn(labelled, protocol), labelled.data.rows, labelled.data.y
     phi = {split: transform(labelled.x[split][rows[split]]) for split in rows}
     signs = 2.0 * (y["train"][:, None] == np.arange(4)) - 1
-    models = [Ridge(1 / c).fit(phi["train"], signs) for c in protocol.svm_rbf_c]
+    models = [Ridge(1 / c).fit(phi["train"], signs) for c in protocol.nystroem_c]
     val = [(model.predict(phi["val"]).argmax(axis=1) == y["val"]).mean() for model in models]
     found = labelled.fit(fit_svm_rbf, protocol)
-    assert found.params["C"] == protocol.svm_rbf_c[int(np.argmax(val))]
+    assert found.params["C"] == protocol.nystroem_c[int(np.argmax(val))]
     assert found.params["landmarks"] == 60
     assert found.val_value == pytest.approx(max(val))
     assert found.remarks[0] == "Nystroem with 60 landmarks"
@@ -315,7 +315,7 @@ def test_nystroem_is_ridge_on_the_features_of_scikit_learn(labelled):
 
 
 def test_nystroem_regression_is_ridge_on_the_features_of_scikit_learn(valued):
-    protocol = Protocol(landmarks=60, svm_rbf_c=(1.0,))
+    protocol = Protocol(landmarks=60, nystroem_c=(1.0,))
     transform, rows, y = features_of_scikit_learn(valued, protocol), valued.data.rows, valued.data.y
     model = Ridge(1.0).fit(transform(valued.x["train"][rows["train"]]), y["train"])
     expected = model.predict(transform(valued.x["test"][rows["test"]]))
@@ -367,7 +367,7 @@ def test_a_tree_cut_at_a_depth_is_the_tree_grown_to_it(toy, kind):
     x, y = problem.raw["train"], problem.y["train"]
     model = DecisionTreeClassifier if kind == "classification" else DecisionTreeRegressor
     for leaf in (1, 7):
-        grown = Tree.grow(problem.data, x, y, leaf, PROTOCOL)
+        grown = Tree.grow(problem.data, x, y, PROTOCOL.depths, leaf, 0)
         assert grown.model.get_depth() > 6
         for depth in (1, 3, 6, None):
             reached = grown.ancestors(depth)[grown.model.apply(problem.raw["test"])]

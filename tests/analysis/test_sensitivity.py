@@ -163,7 +163,7 @@ def test_probes_equal_by_count_alone_have_an_interval_from_zero():
     assert found.value == found.low == 0
     assert found.variance < 0
     assert found.signed == -np.sqrt(-found.variance)
-    assert 0.01 < found.high < 0.2
+    assert 0.1 < found.high < 0.2  # one standard error is 0.055
 
 
 # ---- invariances
@@ -173,12 +173,12 @@ def test_probes_equal_by_count_alone_have_an_interval_from_zero():
 @given(seed=st.integers(0, 1000))
 def test_order_of_rows_and_columns_does_not_matter(seed):
     rng = np.random.default_rng(seed)
-    table = predictions(scores(rng, 60, (0.6, 0.7, 0.7, 0.8)), rng=rng)
+    table = predictions(scores(rng, 60, (0.6, 0.7, 0.7, 0.8)))
     columns = rng.permutation(table.columns)
     mixed = table.sample(frac=1, random_state=seed)[columns]
     options = {"tasks": TASKS, "resamples": 50}
     pd.testing.assert_frame_equal(sensitivity({"t": mixed}, **options), sensitivity({"t": table}, **options))
-    other = predictions(scores(rng, 60, (0.6, 0.7, 0.7, 0.8)), rng=rng).assign(target=table["target"])
+    other = predictions(scores(rng, 60, (0.6, 0.7, 0.7, 0.8)))
     wanted = sensitivity_difference({"t": table}, {"t": other}, **options)
     pd.testing.assert_frame_equal(sensitivity_difference({"t": mixed}, {"t": other}, **options), wanted)
 
@@ -230,6 +230,18 @@ def test_probes_that_gain_nothing_have_no_sensitivity():
     assert both["spread"] == 0
 
 
+def test_resamples_without_gain_do_not_spoil_the_interval():
+    """Few samples and little to gain: in some resamples the probes gain exactly nothing."""
+    rng = np.random.default_rng(0)
+    known = 0
+    for _ in range(40):
+        found = sensitivity({"t": predictions(scores(rng, 20, (0.3, 0.35, 0.4, 0.4)), rng=rng)}, tasks=TASKS).iloc[0]
+        if found["status"] == "ok":
+            known += 1
+            assert np.isfinite(found[["value", "low", "high"]].astype(float)).all()
+    assert known > 5
+
+
 def test_difference_is_that_of_the_values_and_turns_its_sign_with_the_encoders():
     rng = np.random.default_rng(5)
     x = scores(rng, 2000, (0.5, 0.6, 0.7, 0.8, 0.64, 0.65, 0.66, 0.67))
@@ -278,6 +290,8 @@ def test_unpaired_or_incomplete_tables_are_refused_in_one_line():
             sensitivity_difference(good, {"t": bad}, tasks=TASKS, resamples=20, **options)
         assert "\n" not in str(raised.value)
         assert "'t'" in str(raised.value)
+    others = table.assign(head=table["target"], tree_pca=0, tree_rotated=1)  # no classifiers to choose from
+    pd.testing.assert_frame_equal(sensitivity({"t": others}, tasks=TASKS), sensitivity({"t": table}, tasks=TASKS))
     common = sensitivity_difference(
         {"t": table}, {"t": table.drop(columns="tree")}, tasks=TASKS, probes=["knn", "linear"], resamples=20
     )

@@ -70,7 +70,9 @@ def test_columns_and_order(result: pd.DataFrame) -> None:
     assert set(result["star_family"]) == {"linear"}
     assert list(result["num_classes"]) == [3, 2]
     assert set(result["n"]) == {300}
-    assert not result.drop(columns=["status"]).isna().any().any()
+    seen = ["L_dummy_seen", "adaptation", "adaptation_low", "adaptation_high"]
+    assert result[seen].isna().all().all(), "this file keeps no dummies of training"
+    assert not result.drop(columns=["status", *seen]).isna().any().any()
 
 
 def test_the_function_is_not_hidden_by_its_module() -> None:

@@ -102,3 +102,62 @@ def test_catches_a_real_encoder_that_only_shrank(toy) -> None:
         assert line.startswith("small: ")
         assert "the dummy gradient norm fell on" in line
         assert line.endswith("but RMS fell 10x: improvement explained by shrinkage")
+
+
+def test_catches_shrinkage_of_real_values(toy) -> None:
+    plain = toy(classes={"age": 5}, kinds={"age": "regression"}, noise=0.9, label="vanilla")
+    targets = {name: {s: plain.targets(s, name) for s in plain.splits} for name in plain.tasks}
+    small = type(plain)({s: plain.z(s) / 10 for s in plain.splits}, targets, list(plain.tasks.values()), label="small")
+    config = UniversalityConfig(num_dummies=8, bootstrap=50)
+    lines = collapse_check(pd.concat([universality(plain, config=config), universality(small, config=config)]))
+    assert lines == [
+        "small: U rose and the dummy gradient norm fell on age but RMS fell 10x: improvement explained by shrinkage"
+    ]
+
+
+def dgr(task: str = "left", *, head: str = "linear", seed: int = 0, **values) -> dict:
+    return row("vanilla+dgr", task, head, seed, **({"adaptation": 0.12, "adaptation_low": 0.05} | values))
+
+
+def test_adaptation_to_the_fixed_dummies_is_named() -> None:
+    rows = [row("vanilla", task) for task in ("left", "right")]
+    assert verdict(*rows, dgr(), dgr("right", adaptation=0.08)) == [
+        "Vanilla + DGR: the dummies of its training fit better than fresh ones on left (by 0.12), right (by 0.08), and "
+        "fresh ones gained nothing: adaptation to the fixed dummies"
+    ]
+    assert len(verdict(*rows, dgr(), dgr(head="mlp"))) == 1, "once, whatever the heads measured"
+    assert verdict(*rows, dgr(U_rel=0.5)) == [], "fresh dummies gained as well"
+    assert verdict(*rows, dgr(adaptation_low=-0.01)) == [], "it may be chance"
+    assert verdict(*rows, dgr(), dgr(seed=1, adaptation_low=-0.2)) == [], "seeds are averaged"
+    assert verdict(row("vanilla", adaptation=np.nan, adaptation_low=np.nan)) == []
+
+
+def test_a_class_that_is_lost_is_named() -> None:
+    rows = [row("vanilla", separation=0.4, closest_class="3"), row("vanilla", "age", separation=np.nan)]
+    lost = row("new", separation=0.05, closest_class="7")
+    assert verdict(*rows, lost) == [
+        "new: class 7 of left has moved into its neighbour: the least separation of a class fell from 0.4 to 0.05"
+    ]
+    assert verdict(*rows, row("new", separation=0.2, closest_class="7"), row("new", "age", separation=np.nan)) == []
+    assert len(verdict(*rows, row("new", separation=0.0, closest_class="7", status="no_headroom", U_rel=np.nan))) == 1
+    assert "class 7 of" in verdict(*rows, row("new", separation=0.0, closest_class=7.0))[0], "as read from a table"
+    assert (
+        verdict(row("vanilla", separation=0.0, closest_class="3"), row("new", separation=0.0, closest_class="3")) == []
+    )
+
+
+def test_catches_a_real_class_that_moved_into_another(toy) -> None:
+    plain = toy(classes={"left": 4}, noise=0.5, label="vanilla")
+    targets = {name: {s: plain.targets(s, name) for s in plain.splits} for name in plain.tasks}
+    mean = {c: plain.z("train")[targets["left"]["train"] == c].mean(axis=0) for c in range(4)}
+    z = {s: plain.z(s) + (targets["left"][s] == 2)[:, None] * (0.9 * (mean[1] - mean[2])) for s in plain.splits}
+    merged = type(plain)(z, targets, list(plain.tasks.values()), label="merged")
+    config = UniversalityConfig(num_dummies=8, bootstrap=50)
+    frame = pd.concat([universality(plain, config=config), universality(merged, config=config)])
+    told = [line for line in collapse_check(frame) if "neighbour" in line]
+    assert len(told) == 1
+    assert told[0].startswith(("merged: class 1 of left", "merged: class 2 of left"))
+    turned = type(plain)({s: 3 * plain.z(s)[:, ::-1] for s in plain.splits}, targets, list(plain.tasks.values()))
+    again = pd.concat([universality(plain, config=config), universality(turned, config=config)])
+    assert again["separation"].nunique() == 1 or np.allclose(*again["separation"])
+    assert set(again["closest_class"]) == {frame["closest_class"].iloc[0]}

@@ -5,26 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from reprkit.analysis.differences import reading
 from reprkit.analysis.estimates import Undefined
+from reprkit.analysis.measuring import measure
 from reprkit.analysis.rows import Rows
 from reprkit.analysis.seeds import OVER_SAMPLES, OVER_SEEDS
 from reprkit.analysis.similarity import above_chance, linear_cka, mutual_knn
-from reprkit.analysis.stats import bootstrap_mean, t_interval
+from reprkit.analysis.stats import bootstrap_mean, percentile_interval, t_interval
+from reprkit.analysis.study import Study
+from reprkit.analysis.universality import DEFAULT, Head, fresh_dummies, sample_counts
 from reprkit.analysis.workspace import Workspace, carve_by_id
+from reprkit.recipe import UniversalityConfig
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from reprkit.embeddings import Embeddings
 
 MEASURED = ("U_rel", "U_rel_tau", "gap", "L_star", "rms", "effective_rank", "grad_norm")
 """Columns of universality that are compared: the relative scores, and what tells whether they may be believed."""
+
+OVER_DUMMIES = "dummies and samples"
+Drawn = dict[tuple[str, str, str, str], NDArray[np.float64]]
+"""(encoder, task, name, metric) -> resamples of a score."""
 
 MOST_ROWS = 10_000
 """Test rows on which two encoders are aligned; of more, about so many are chosen by a hash of their ids."""
@@ -48,20 +55,43 @@ def universality_values(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def measured_rows(values: pd.DataFrame, kind: str, encoders: Sequence[str], baseline: str) -> list[dict[str, Any]]:
+def universality_drawn(
+    space: Workspace, tasks: Sequence[str], label: str, config: UniversalityConfig = DEFAULT
+) -> Drawn:
+    """Resamples of the scores of universality, paired between encoders whose test rows are in one order.
+
+    The same dummies (for equal D), dummy draws and counts of test rows serve every encoder.
+    """
+    found: Drawn = {}
+    study = Study(space, tasks)
+    for head in config.heads if study.names else ():
+        dummies = fresh_dummies(study, cast(Head, head), config)
+        measured = measure(study, dummies, config, lambda: sample_counts(None, config), names=study.names)
+        for name, one in measured.items():
+            scores = {"U_rel": one.relative("rms1"), "U_rel_tau": one.relative("tau")}
+            scores |= {"gap": one.gap, "L_star": one.single("star")}
+            found |= {(label, name, head, metric): score.resamples for metric, score in scores.items()}
+    return found
+
+
+def measured_rows(
+    values: pd.DataFrame, kind: str, encoders: Sequence[str], baseline: str, *, drawn: Drawn | None = None
+) -> list[dict[str, Any]]:
     """Every encoder against the baseline, where both were measured under one protocol.
 
     With several common seeds: the mean difference with Student's interval over them, read as `higher`, `lower` or `not
-    distinguishable`. With one there is no interval of the difference; the reading then tells whether the intervals of
-    the two values are `apart` or `overlap`, which is stricter than a test of the difference.
+    distinguishable`. With one the interval of the difference is that of the paired resamples; where there are none, the
+    reading tells whether the intervals of the two values are `apart` or `overlap`, which is stricter than a test.
 
     Args:
         values: encoder, seed, task, name, metric, value, low, high, n, protocol_id.
         kind: of the rows.
         encoders: labels, in the order of the rows.
         baseline: one of them.
+        drawn: (encoder, task, name, metric) -> resamples, paired between encoders.
     """
     keys = ["task", "name", "metric", "protocol_id"]
+    drawn = drawn or {}
     first = values[values["encoder"] == baseline]
     rows = []
     for encoder in encoders:
@@ -70,15 +100,20 @@ def measured_rows(values: pd.DataFrame, kind: str, encoders: Sequence[str], base
         both = values[values["encoder"] == encoder].merge(first, on=[*keys, "seed"], suffixes=("", "_before"))
         for key, group in both.groupby(keys, sort=False):
             difference, low, high = t_interval(group["value"] - group["value_before"])
+            before, after = (drawn.get((name, str(key[0]), str(key[1]), str(key[2]))) for name in (baseline, encoder))
+            if len(group) == 1 and before is not None and after is not None:
+                low, high = percentile_interval(after - before)
+            if np.isfinite(low):
+                interval = OVER_SEEDS if len(group) > 1 else OVER_DUMMIES
+                says = reading(difference, low, high)
+                says = {"better": "higher", "worse": "lower"}.get(says, says)
+            else:
+                interval = ""
+                says = apart(*group[["low", "high", "low_before", "high_before"]].iloc[0])
             row = dict(zip(keys, key, strict=True)) | {"kind": kind, "encoder": encoder, "baseline": baseline}
             row |= {"value": group["value"].mean(), "baseline_value": group["value_before"].mean()}
             row |= {"difference": difference, "low": low, "high": high, "n": group["n"].iloc[0], "n_seeds": len(group)}
-            if len(group) > 1:
-                says = reading(difference, low, high)
-                row |= {"interval": OVER_SEEDS, "reading": {"better": "higher", "worse": "lower"}.get(says, says)}
-            else:
-                row["reading"] = apart(*group[["low", "high", "low_before", "high_before"]].iloc[0])
-            rows.append(row)
+            rows.append(row | {"interval": interval, "reading": says})
     return rows
 
 

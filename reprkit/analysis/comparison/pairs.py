@@ -10,10 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from reprkit.analysis.comparison.panel import HEAD, Key, Panel, metrics_of
+from reprkit.analysis.comparison.panel import Key, Panel, metrics_of
 from reprkit.analysis.delta import LOWER_IS_BETTER
 from reprkit.analysis.differences import reading
-from reprkit.analysis.probes.protocol import FLOOR
+from reprkit.analysis.probes.protocol import HEAD
 from reprkit.analysis.seeds import OVER_SAMPLES
 from reprkit.analysis.stats import holm, mcnemar, seeds_and_samples, smallest_detectable_difference
 from reprkit.recipe import PROBES
@@ -36,7 +36,8 @@ def paired_rows(
     """Every encoder against the baseline, for every predictor and metric of a task.
 
     With several common training seeds a value is the mean over them and the interval that of `seeds_and_samples`;
-    with one it is the percentile bootstrap over test samples, and accuracy has an exact McNemar p-value as well.
+    with one it is the percentile bootstrap over test samples, and the accuracy of a single model has an exact McNemar
+    p-value as well.
 
     Args:
         panel: predictions of the task.
@@ -98,9 +99,10 @@ def _difference(
     _, low, high = seeds_and_samples(change[:, 0], change[:, 1:].mean(axis=0), n=len(panel.target))
     p, smallest = float("nan"), (high - low) / 2 * (1 + Z_POWER / Z_LEVEL)
     if metric == "accuracy" and len(keys) == 1:
-        right = [panel.right(key) for key in keys[0]]
-        p = mcnemar(*right)
-        smallest = smallest_detectable_difference(len(panel.target), float((right[0] != right[1]).mean()), power=POWER)
+        first, second = (panel.right(key) for key in keys[0])
+        if first.ndim == second.ndim == 1:
+            p = mcnemar(first, second)
+            smallest = smallest_detectable_difference(len(first), float((first != second).mean()), power=POWER)
     return {
         "value": float(after[:, 0].mean()), "baseline_value": float(before[:, 0].mean()), "difference": difference,
         "low": low, "high": high, "p_mcnemar": p, "p_holm": float("nan"), "smallest_detectable": smallest,
@@ -110,8 +112,8 @@ def _difference(
 
 
 def predictors(panel: Panel) -> list[str]:
-    """Predictors of a panel, probes in table order and the encoder's own head last; the floor is left out."""
-    found = {key.predictor for key in panel.predictions} - {FLOOR}
+    """Predictors of a panel, probes in table order and the encoder's own head last."""
+    found = {key.predictor for key in panel.predictions}
     order = [*PROBES, *sorted(found - {*PROBES, HEAD}), HEAD]
     return [name for name in order if name in found]
 

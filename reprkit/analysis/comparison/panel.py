@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from reprkit.analysis.probes.metrics import from_sums
+from reprkit.analysis.probes.protocol import FLOOR, HEAD
 from reprkit.analysis.stats import bootstrap_sums
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 
 if TYPE_CHECKING:
     from reprkit.embeddings import Embeddings
-
-HEAD = "head"
-"""The encoder's own head, listed among the probes."""
 
 
 class Key(NamedTuple):
@@ -32,6 +30,10 @@ class Key(NamedTuple):
     protocol: str
 
 
+Predictions = tuple[str, int, pd.DataFrame, Mapping[str, str]]
+"""Encoder, seed, table of one task (id, target, predictors), and predictor -> protocol id."""
+
+
 @dataclass(frozen=True, eq=False)
 class Panel:
     """What everybody predicts for one task.
@@ -39,7 +41,7 @@ class Panel:
     Attributes:
         task: the task.
         target: [n] targets of the test samples that have one, in the order of their ids.
-        predictions: who -> [n] class indices or values.
+        predictions: who -> [n] class indices or values; [models, n] of a probe that averages its scores over models.
     """
 
     task: Task
@@ -47,17 +49,17 @@ class Panel:
     predictions: dict[Key, NDArray]
 
     def right(self, key: Key) -> NDArray[np.bool_]:
-        """Is each prediction of a class right? [n]"""
-        return self.predictions[key] == self.target
+        """Is each prediction of a class right? [n] or [models, n]"""
+        return np.asarray(self.predictions[key] == self.target)
 
 
-def make_panel(task: Task, tables: Iterable[tuple[str, int, pd.DataFrame, Mapping[str, str]]]) -> Panel:
+def make_panel(task: Task, tables: Iterable[Predictions]) -> Panel:
     """Join prediction tables of one task by id.
 
     Args:
         task: the task.
-        tables: encoder, seed, table (id, target, one column a predictor), and predictor -> protocol id; a column
-            without one is left out.
+        tables: encoder, seed, table (id, target, one column a predictor, or several numbered ones), and predictor ->
+            protocol id; a column without one is left out, and so is the floor. Own heads have no protocol.
 
     Raises:
         InputError: the tables hold different ids or targets.
@@ -80,8 +82,12 @@ def make_panel(task: Task, tables: Iterable[tuple[str, int, pd.DataFrame, Mappin
                 f"task {task.name}: {unequal} targets of {first[0]} and {name} differ; label them from one source"
             )
         for predictor, protocol in protocols.items():
-            if predictor in own and own[predictor].notna().all():
-                predictions[Key(encoder, seed, predictor, protocol)] = own[predictor].to_numpy()
+            several = [name for name in own if str(name).startswith(f"{predictor}[")]
+            found = own[predictor] if predictor in own else own[several]
+            if predictor == FLOOR or not found.size or found.isna().to_numpy().any():
+                continue
+            key = Key(encoder, seed, predictor, "" if predictor == HEAD else protocol)
+            predictions[key] = found.to_numpy().T
     target = np.array([]) if first is None else first[1]["target"].to_numpy()
     return Panel(task, target, predictions)
 
@@ -118,23 +124,32 @@ def resampled_scores(panel: Panel, *, resamples: int = 2000, seed: int = 0) -> d
     task, target = panel.task, panel.target
     if not len(target) or not panel.predictions:
         return {}
-    blocks: dict[tuple[Key | str, str], Any] = {("", term): columns for term, columns in _shared(task, target).items()}
-    for key, predicted in panel.predictions.items():
-        error = np.abs(predicted - target).astype(np.float64)[:, None]
-        blocks[key, "absolute"] = error
-        if task.is_discrete:
-            blocks[key, "right"] = _by_class(target, panel.right(key), task.num_outputs)
-        else:
-            blocks[key, "squared"] = error**2
+    blocks: dict[tuple[Key | None, int, str], Any] = {
+        (None, 0, term): columns for term, columns in _shared(task, target).items()
+    }
+    for key, found in panel.predictions.items():
+        for model, predicted in enumerate(np.atleast_2d(found)):
+            error = np.abs(predicted - target).astype(np.float64)[:, None]
+            blocks[key, model, "absolute"] = error
+            if task.is_discrete:
+                blocks[key, model, "right"] = _by_class(target, predicted == target, task.num_outputs)
+            else:
+                blocks[key, model, "squared"] = error**2
     table = sparse.hstack([sparse.csr_array(columns) for columns in blocks.values()], format="csr")
     sums = np.vstack([table.sum(axis=0), bootstrap_sums(table, resamples, seed=seed)])
     ends = np.cumsum([columns.shape[1] for columns in blocks.values()])[:-1]
-    pieces = dict(zip(blocks, np.split(sums, ends, axis=1), strict=True))
-    scores = {}
-    for key in panel.predictions:
-        own = {term: piece for (owner, term), piece in pieces.items() if owner in ("", key)}
-        scores[key] = {metric: from_sums(metric, own) for metric in metrics_of(task)}
-    return scores
+    pieces: dict[Key | None, dict[int, dict[str, NDArray]]] = {}
+    for (owner, model, term), piece in zip(blocks, np.split(sums, ends, axis=1), strict=True):
+        pieces.setdefault(owner, {}).setdefault(model, {})[term] = piece
+    shared = pieces.pop(None)[0]
+    return {
+        key: {
+            metric: np.mean([from_sums(metric, shared | own) for own in models.values()], axis=0)
+            for metric in metrics_of(task)
+        }
+        for key, models in pieces.items()
+        if key is not None
+    }
 
 
 def _shared(task: Task, target: NDArray) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def assemble(
         seeds += seed_rows(panel, scored, encoders, baseline)
         told += unmatched(panel, encoders, baseline)
     frame = pd.DataFrame([*rows, *others], columns=list(COLUMNS))
-    frame = adjust(frame.assign(**{name: frame[name].fillna("") for name in _TEXT}))
+    frame = adjust(frame.assign(**{name: frame[name].astype(object).where(frame[name].notna(), "") for name in _TEXT}))
     chosen = view or (VIEW if VIEW in known else known[0] if known else "")
     return Comparison(
         frame=frame,

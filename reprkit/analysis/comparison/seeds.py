@@ -13,9 +13,9 @@ import pandas as pd
 from reprkit.analysis import style
 from reprkit.analysis.comparison.comparable import check_comparable
 from reprkit.analysis.comparison.measures import Member, measured_rows, similarity_rows, universality_values
-from reprkit.analysis.comparison.panel import HEAD, head_tables, make_panel
+from reprkit.analysis.comparison.panel import Predictions, head_tables, make_panel
 from reprkit.analysis.comparison.result import Comparison, assemble
-from reprkit.analysis.probes.protocol import FLOOR, expand_probes
+from reprkit.analysis.probes.protocol import HEAD, expand_probes
 from reprkit.analysis.results import Run, find_runs, predictions
 from reprkit.errors import InputError
 from reprkit.files import slug
@@ -75,10 +75,10 @@ def compare_seeds(
             check_comparable(
                 files, [n for n in names if all(n in f.tasks for f in files)], different_transform=different_transform
             )
-        tables: dict[str, list[tuple[str, int, pd.DataFrame, dict[str, str]]]] = {}
+        tables: dict[str, list[Predictions]] = {}
         for record in records if "probes" in parts else ():
             for name, table, protocols in record.tables(names):
-                wanted = {p: id for p, id in protocols.items() if p != FLOOR and (chosen is None or p in chosen)}
+                wanted = {p: id for p, id in protocols.items() if chosen is None or p in chosen}
                 tables.setdefault(name, []).append((record.run.encoder, record.run.seed, table, wanted))
         panels = [make_panel(known[name], tables[name]) for name in names if name in tables]
         others = _universality(records, names, encoders, base) if "universality" in parts else []
@@ -141,15 +141,16 @@ class _Record:
 
     def tables(self, names: Sequence[str]) -> list[tuple[str, pd.DataFrame, dict[str, str]]]:
         """Task, table and protocols of the recorded probes, then of the own heads, for the run's own tasks."""
-        found = []
+        found, headless = [], []
         for name in (name for name in names if name in self.own):
-            if slug(name) in self._predictions and len(self.probes):
-                own = self.probes[self.probes["task"] == name]
-                protocols = dict(zip(own["probe"], own["protocol_id"].astype(str), strict=True))
-                found.append((name, self._predictions[slug(name)], protocols))
-        if self.file is not None:
-            heads = head_tables(self.file, [name for name in names if name in self.own])
-            found += [(name, table, {HEAD: ""}) for name, table in heads.items()]
+            table, own = self._predictions.get(slug(name)), self.probes
+            if table is not None and len(own):
+                own = own[own["task"] == name]
+                found.append((name, table, dict(zip(own["probe"], own["protocol_id"].astype(str), strict=True))))
+            if table is None or HEAD not in table:
+                headless.append(name)
+        if self.file is not None and headless:  # runs of older versions kept the outputs alone
+            found += [(name, table, {HEAD: ""}) for name, table in head_tables(self.file, headless).items()]
         return found
 
     def _guessed(self) -> dict[str, Task]:

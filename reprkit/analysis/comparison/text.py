@@ -11,11 +11,10 @@ import pandas as pd
 from reprkit.analysis import style
 from reprkit.analysis.comparison.measures import NEIGHBOURS, SIMILARITIES
 from reprkit.analysis.comparison.pairs import OVER_BOTH
-from reprkit.analysis.comparison.panel import HEAD
 from reprkit.analysis.figures.marks import task_order
-from reprkit.analysis.figures.probes import METRIC_NAMES, PROBE_NAMES
+from reprkit.analysis.figures.probes import HEAD, METRIC_NAMES, PROBE_NAMES
 from reprkit.analysis.typeset import DASH, MINUS, markdown_table, signed
-from reprkit.analysis.wording import about, plural
+from reprkit.analysis.wording import about, listed, plural
 
 MARKS = {"better": "▲", "worse": "▼", "apart": "≠", "higher": "▲", "lower": "▼"}
 ARROW = "\N{RIGHTWARDS ARROW}"
@@ -159,7 +158,8 @@ def _measured_section(own: pd.DataFrame, title: str) -> Section:
         lines.append(line)
     note = f"Baseline {ARROW} encoder. "
     if own["low"].notna().any():
-        note += "In brackets: 95% interval of the difference; ▲ higher, ▼ lower, nothing: not distinguishable."
+        over = listed([str(kind) for kind in dict.fromkeys(own["interval"]) if kind])
+        note += f"In brackets: 95% interval of the difference, over {over}; ▲ higher, ▼ lower."
     elif (own["reading"] != "").any():
         note += "≠: the two 95% intervals are apart, which is stricter than a test of the difference."
     return Section(title, ["Metric", *[task or "all" for task in tasks]], lines, note.strip())

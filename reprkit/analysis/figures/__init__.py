@@ -5,20 +5,19 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = [
-    "additions_figure", "changes_figure", "curves_figure", "probe_figure", "tsne_figure", "universality_figure",
-    "write_figures",
-]  # fmt: skip
-
 _HOMES = {
     "additions_figure": "reprkit.analysis.figures.additions",
     "changes_figure": "reprkit.analysis.figures.changes",
     "curves_figure": "reprkit.analysis.figures.curves",
+    "few_shot_figure": "reprkit.analysis.figures.few_shot",
     "probe_figure": "reprkit.analysis.figures.probes",
+    "sensitivity_figure": "reprkit.analysis.figures.sensitivity",
     "tsne_figure": "reprkit.analysis.figures.maps",
     "universality_figure": "reprkit.analysis.figures.universality",
     "write_figures": "reprkit.analysis.figures.write",
 }
+
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

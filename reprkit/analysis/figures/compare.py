@@ -11,11 +11,10 @@ import pandas as pd
 
 from reprkit.analysis import style
 from reprkit.analysis.comparison.pairs import OVER_BOTH
-from reprkit.analysis.comparison.panel import HEAD
 from reprkit.analysis.comparison.pareto import dominates
 from reprkit.analysis.figures import marks
 from reprkit.analysis.figures.changes import BOLD, MOST_PANELS, changes_figure
-from reprkit.analysis.figures.probes import METRIC_NAMES, PROBE_NAMES
+from reprkit.analysis.figures.probes import HEAD, METRIC_NAMES, PROBE_NAMES
 from reprkit.analysis.typeset import signed
 
 if TYPE_CHECKING:

@@ -112,9 +112,8 @@ def _draw(
 
 
 def _markers(groups: Sequence[str]) -> list[str]:
-    known = list(PROBE_NAMES)
-    places = [known.index(name) if name in known else len(known) + i for i, name in enumerate(groups)]
-    return [style.CLASS_MARKERS[place % len(style.CLASS_MARKERS)] for place in places]
+    shapes = (*style.CLASS_MARKERS, "*", "h", "<", ">")
+    return [shapes[i % len(shapes)] for i in range(len(groups))]
 
 
 def _percent(value: float, low: float, high: float) -> str:

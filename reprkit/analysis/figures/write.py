@@ -14,9 +14,12 @@ from reprkit.analysis.differences import differences
 from reprkit.analysis.figures.additions import TITLE as ADDITIONS
 from reprkit.analysis.figures.additions import additions_figure
 from reprkit.analysis.figures.changes import changes_figure
+from reprkit.analysis.figures.controls import controls_figure
 from reprkit.analysis.figures.curves import curves_figure
+from reprkit.analysis.figures.few_shot import few_shot_figure
 from reprkit.analysis.figures.maps import tsne_figure
 from reprkit.analysis.figures.probes import probe_figure
+from reprkit.analysis.figures.sensitivity import sensitivity_figure
 from reprkit.analysis.figures.universality import universality_figure
 from reprkit.analysis.gains import addition_gains, seed_gains
 from reprkit.analysis.results import Results, load_results
@@ -29,8 +32,11 @@ MOST_MAPPED_SEEDS = 3
 TITLES = {
     "probes": "Simple predictors on frozen embeddings",
     "additions": ADDITIONS,
+    "sensitivity": "Sensitivity to the classifier",
+    "few_shot": "Accuracy by labelled samples a class",
     "differences": "Paired differences of test accuracy",
     "universality": "Universality, beside scale and dimension",
+    "controls": "Controls beside the encoders",
     "tsne": "t-SNE maps of the test embeddings",
     "curves": "Training curves",
 }
@@ -57,6 +63,13 @@ def draw_all(results: Results, changes: pd.DataFrame | None = None) -> Iterator[
     tasks = results.tasks
     if len(results.probes):
         yield Drawn("probes", TITLES["probes"], probe_figure(results.probes, tasks=tasks), results.probes)
+    if len(results.probes) and len(results.sensitivity):
+        spread = results.sensitivity
+        figure = sensitivity_figure(spread, results.probes, tasks=tasks)
+        yield Drawn("sensitivity", TITLES["sensitivity"], figure, spread)
+    if len(results.few_shot) and results.few_shot["value"].notna().any():
+        figure = few_shot_figure(results.few_shot, tasks=tasks)
+        yield Drawn("few_shot", TITLES["few_shot"], figure, results.few_shot)
     gains = seed_gains(results)
     if sum(style.split_label(name)[1] != () for name in set(gains["encoder"])) > 1:  # one stands in the first table
         yield Drawn("additions", TITLES["additions"], additions_figure(gains), addition_gains(gains))
@@ -70,6 +83,10 @@ def draw_all(results: Results, changes: pd.DataFrame | None = None) -> Iterator[
             name = "universality" if head == heads[0] else f"universality-{head}"
             data = frame if head is None else frame[frame["head"] == head]
             yield Drawn(name, TITLES["universality"], universality_figure(data, head=head, tasks=tasks), data)
+    if len(results.universality) and len(results.control_universality):
+        controls = results.control_probes, results.control_universality
+        figure = controls_figure(results.probes, results.universality, *controls, tasks=tasks)
+        yield Drawn("controls", TITLES["controls"], figure, results.control_universality)
     if len(results.tsne):
         seeds = sorted({int(seed) for seed in results.tsne["seed"]})
         for seed in seeds[:MOST_MAPPED_SEEDS]:  # a picture of one seed invites stories that the next one does not tell

@@ -80,7 +80,7 @@ def fit_nystroem(workspace: Workspace, data: TaskData, protocol: Protocol) -> Ou
     """
     features, moments = shared_features(workspace, protocol), shared_moments(workspace, data, protocol)
     centre = _targets(data).mean(axis=1)
-    cross, alphas = moments.crosses[data.task.name], [1 / c for c in protocol.svm_rbf_c]
+    cross, alphas = moments.crosses[data.task.name], [1 / c for c in protocol.nystroem_c]
     path = ridge_path(moments.eigen, cross, moments.count, alphas)
     unscale = Scale.of(data)
 
@@ -94,12 +94,12 @@ def fit_nystroem(workspace: Workspace, data: TaskData, protocol: Protocol) -> Ou
         return np.concatenate(made, axis=1)
 
     selection = Selection()
-    for c, weights, predicted in zip(protocol.svm_rbf_c, path, predict(np.stack(path), "val"), strict=True):
+    for c, weights, predicted in zip(protocol.nystroem_c, path, predict(np.stack(path), "val"), strict=True):
         selection.offer(score(data.task, predicted, data.y["val"]), {"C": c}, weights)
     test = predict(selection.model[None], "test")[0]
     params = {**selection.params, "gamma": float(f"{workspace.gamma:.6g}"), "landmarks": len(features.landmarks)}
     remarks: tuple[str, ...] = (f"Nystroem with {len(features.landmarks)} landmarks",)
-    remarks += edge_remark("C", selection.params["C"], protocol.svm_rbf_c)
+    remarks += edge_remark("C", selection.params["C"], protocol.nystroem_c)
     return Outcome(test, params, selection.value, moments.count, remarks=remarks)
 
 

@@ -57,6 +57,7 @@ class Protocol:
         svm_linear_c: C of the linear SVM (squared hinge, one against the rest).
         svm_rbf_c: C of the RBF SVM (hinge, one against one); gamma is 1 / (D * variance) of the standardised train
             split, scikit-learn's "scale".
+        nystroem_c: C of the Nystroem approximation (squared loss), 1 / alpha of its ridge regression.
         epsilon: half-width of the tube of both regression SVMs, in standard deviations of the target.
         depths: decision tree, largest depth; None has no limit.
         leaves: decision tree, fewest train samples of a leaf.
@@ -83,6 +84,7 @@ class Protocol:
     ridge_alpha: tuple[float, ...] = half_decades(-2, 6)[::-1]
     svm_linear_c: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     svm_rbf_c: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0)
+    nystroem_c: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
     epsilon: float = 0.1
     depths: tuple[int | None, ...] = (5, 10, 20, None)
     leaves: tuple[int, ...] = (20, 5, 1)

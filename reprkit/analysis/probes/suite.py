@@ -60,7 +60,7 @@ class ProbeResult:
             chose), status, protocol_id.
         predictions: task -> table of its test samples: id, target, and one column a probe. A probe of several models,
             whose metrics are averaged over them, has a column a model instead: `tree_rotated[0]`, `tree_rotated[1]`
-            and so on; a paired test of its accuracy averages being right over them.
+            and so on; a paired test of its accuracy averages being right over them (`table.columns_by_probe`).
     """
 
     frame: pd.DataFrame

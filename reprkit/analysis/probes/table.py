@@ -15,6 +15,7 @@ from reprkit.analysis.probes.data import TaskData
 from reprkit.analysis.probes.metrics import measure, metrics_of
 from reprkit.analysis.probes.outcome import Outcome
 from reprkit.analysis.probes.protocol import ALWAYS, FLOOR, HEAD, Protocol
+from reprkit.recipe import PROBES
 
 COLUMNS = (
     "encoder", "seed", "task", "probe", "metric", "value", "low", "high",
@@ -34,26 +35,23 @@ def task_rows(
     Args:
         data: the task.
         outcomes: probe -> its outcome, in table order; None where nothing was fitted.
-        skipped: why nothing was.
+        skipped: why nothing was, for the status column. It is `ok` where something was, and remarks may follow.
         protocol: bootstrap, seed and carve are read.
     """
     task, target = data.task, data.y["test"]
     known = {name: outcome for name, outcome in outcomes.items() if outcome is not None}
     scored = measure(task, target, known, resamples=protocol.bootstrap, seed=protocol.seed) if known else {}
-    carved = (f"val is one train sample in {protocol.carve}",) if protocol.carve else ()
     rows = []
     for name, outcome in outcomes.items():
-        if outcome is None:
-            remarks: tuple[str, ...] = (skipped,)
-        else:
-            remarks = (*outcome.remarks, *(carved if name not in ALWAYS else ()))
+        carved = f"val is one train sample in {protocol.carve}" if protocol.carve and name not in ALWAYS else ""
+        status = "; ".join(("ok", *outcome.remarks, *filter(None, [carved]))) if outcome else skipped
         common = {
             "task": task.name,
             "probe": name,
             "n_test": len(target),
             "n_train": outcome.n_train if outcome else len(data.y["train"]),
             "params": json.dumps(outcome.params if outcome else {}, sort_keys=True, separators=(",", ":")),
-            "status": "; ".join(remarks) or "ok",
+            "status": status,
         }
         for metric in metrics_of(task, name in PROBABILISTIC):
             value, low, high = scored[name][metric] if outcome else (math.nan,) * 3
@@ -74,3 +72,13 @@ def prediction_table(ids: NDArray[np.str_], data: TaskData, outcomes: Mapping[st
         else:
             columns |= {f"{name}[{number}]": one for number, one in enumerate(outcome.test)}
     return pd.DataFrame(columns)
+
+
+def columns_by_probe(table: pd.DataFrame) -> dict[str, list[str]]:
+    """Probe -> its columns in a table of predictions: one, or one a model; the floor and the own head among them."""
+    found: dict[str, list[str]] = {}
+    for column in map(str, table.columns):
+        name = column.partition("[")[0]
+        if name in (*PROBES, *ALWAYS):
+            found.setdefault(name, []).append(column)
+    return found

@@ -83,7 +83,7 @@ def _fit(workspace: Workspace, data: TaskData, protocol: Protocol, bases: Iterab
         x = basis(z)
         leaves = [params["min_samples_leaf"]] if params else protocol.leaves
         depths = [params["max_depth"]] if params else protocol.depths
-        grown = [Tree.grow(data, x, target, leaf, protocol) for leaf in leaves]
+        grown = [Tree.grow(data, x, target, depths, leaf, protocol.seed) for leaf in leaves]
         candidates = [(depth, tree) for depth in depths for tree in grown]
         selection = Selection()
         for (depth, tree), predicted in zip(
@@ -100,7 +100,7 @@ def _fit(workspace: Workspace, data: TaskData, protocol: Protocol, bases: Iterab
 
 @dataclass(frozen=True)
 class Tree:
-    """A tree grown to the largest depth of the protocol, which holds every shallower one.
+    """A tree grown to the largest of some depths, which holds every shallower one.
 
     A node is split without regard to what lies below it, so cutting a tree at some depth leaves the tree that would
     have been grown to that depth (but for the order in which equal splits are met).
@@ -114,14 +114,15 @@ class Tree:
     leaf: int
 
     @classmethod
-    def grow(cls, data: TaskData, x: NDArray, target: NDArray, leaf: int, protocol: Protocol) -> Tree:
-        """Fit to rows x [n, d] and their targets [n]."""
+    def grow(
+        cls, data: TaskData, x: NDArray, target: NDArray, depths: Sequence[int | None], leaf: int, seed: int
+    ) -> Tree:
+        """Fit to rows x [n, d] and their targets [n]; None among `depths` is without limit."""
         from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
         kind = DecisionTreeClassifier if data.task.is_discrete else DecisionTreeRegressor
-        limits = [depth for depth in protocol.depths if depth is not None]
-        deepest = None if None in protocol.depths else max(limits)
-        return cls(kind(max_depth=deepest, min_samples_leaf=leaf, random_state=protocol.seed).fit(x, target), leaf)
+        deepest = None if None in depths else max(depth for depth in depths if depth is not None)
+        return cls(kind(max_depth=deepest, min_samples_leaf=leaf, random_state=seed).fit(x, target), leaf)
 
     def ancestors(self, depth: int | None) -> NDArray[np.int64]:
         """For each node the one at `depth` above it; the node itself if it lies no deeper."""
