@@ -18,7 +18,7 @@ TINY = Recipe(
     name="tiny",
     methods=("vanilla",),
     train=TrainConfig(epochs=2, save_every=1e9),
-    probe=ProbeConfig(probes=("knn", "tree"), bootstrap=50),
+    probe=ProbeConfig(probes=("knn", "tree"), bootstrap=50, few_shot_draws=2),
     universality=UniversalityConfig(num_dummies=8, bootstrap=50),
     tsne=TsneConfig(samples=100, perplexity=10, iterations=50),
 )

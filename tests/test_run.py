@@ -24,7 +24,10 @@ from reprkit.pieces import pieces
 from reprkit.recipe import METHODS, BalancingConfig, Recipe, TrainConfig
 from reprkit.run import parse_shard, run, select
 
-RESULTS = ("probes.csv", "universality.csv", "tsne.csv", "tsne_quality.csv", "selection.csv", "pieces.json")
+RESULTS = (
+    "probes.csv", "sensitivity.csv", "few_shot.csv", "universality.csv", "geometry.csv", "ordinal.csv", "tsne.csv",
+    "tsne_quality.csv", "selection.csv", "pieces.json",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -62,8 +65,13 @@ def test_whole_way(tmp_path, recipe, use_small):
         assert set(single.tasks) >= {"sum"}
     for folder in folders:
         assert {"predictions", "embeddings.h5", "test_scores.json"} <= {p.name for p in (out / folder).iterdir()}
+    controls = pd.read_csv(out / "controls/universality.csv")
+    assert list(dict.fromkeys(controls["encoder"])) == ["constant", "shuffled", "pixels", "random_init"]
+    assert set(controls.loc[controls["encoder"] == "constant", "status"]) == {"no_headroom"}
+    assert {pd.read_csv(out / name)["encoder"].nunique() for name in RESULTS[:6]} == {3}
     text = report.read_text()
     assert "vanilla+dgr" in text
+    assert all((out / f"figures/{name}.png").is_file() for name in ("controls", "sensitivity", "few_shot"))
     assert "http://" not in text.replace("http://www.w3.org", "")
 
     before = {file: file.stat().st_mtime_ns for file in out.rglob("*.safetensors")}

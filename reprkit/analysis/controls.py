@@ -1,6 +1,7 @@
 """What the numbers mean: the same measurements where the representation, or the labels, say nothing.
 
-`constant`: all z are equal. Its U is high and its U_rel does not exist: whoever reads U alone prefers it.
+`constant`: all z are 0. A dummy without bias then costs log C, which the best predictor hardly betters: U is high, or
+infinite, and U_rel does not exist. Whoever reads U alone prefers it.
 `shuffled`: the targets of each split belong to other rows of it. Probes fall to the floor and U_rel must not exist; a
 measurement that finds something here has leaked.
 Files of embeddings that no training made (raw pixels, an untrained encoder) join them as further controls: what they
@@ -129,7 +130,7 @@ class _View:
 
 
 class _Constant(_View):
-    """One feature, 1 for every row: what any number of equal features say."""
+    """One feature, 0 for every row: as much as any number of such features say."""
 
     def __init__(self, file: Any) -> None:
         super().__init__(file)
@@ -137,7 +138,7 @@ class _Constant(_View):
 
     def blocks(self, split: str, rows: int = 4096) -> Iterator[np.ndarray]:
         for start in range(0, self.num_rows(split), rows):
-            yield np.ones((min(rows, self.num_rows(split) - start), 1), np.float32)
+            yield np.zeros((min(rows, self.num_rows(split) - start), 1), np.float32)
 
 
 class _Shuffled(_View):

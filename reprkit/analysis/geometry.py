@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 SAMPLE_ROWS = 5000
 """Rows of which each is compared with every other."""
 
-COLUMNS = ("encoder", "seed", "task", "split", "metric", "value", "low", "high", "n", "status")
+COLUMNS = ("encoder", "seed", "task", "trained_for", "split", "metric", "value", "low", "high", "n", "status")
 """Columns of `geometry`."""
 
-PAIR_COLUMNS = ("encoder", "seed", "task", "other", "other_seed", *COLUMNS[3:])
+PAIR_COLUMNS = ("encoder", "seed", "task", "other", "other_seed", *COLUMNS[4:])
 """Columns of `similarity`."""
 
 
@@ -57,10 +57,11 @@ def geometry(
         progress: show a bar on standard error, if that is a terminal.
 
     Returns:
-        Rows with `COLUMNS`, one a metric, or one a task and metric (task "" where it needs none). metric: a name of
-        `catalogue.METRICS`; `leep:age` and `nce:age` use the outputs that the file holds of the head of age. low and
-        high: 95% interval over rows of `nce`; NaN for the others, whose rows do not count independently. n: rows the
-        value is made from. status: `ok`, which may be followed by `; ` and remarks; otherwise why value is NaN.
+        Rows with `COLUMNS`, one a metric, or one a task and metric (task "" where it needs none). trained_for: the task
+        of an encoder trained for that one alone, else "". metric: a name of `catalogue.METRICS`; `leep:age` and
+        `nce:age` use the outputs that the file holds of the head of age. low and high: 95% interval over rows, of
+        metrics that are means over rows; NaN for others. n: rows the value is made from. status: `ok`, which may be
+        followed by `; ` and remarks; otherwise why value is NaN.
 
     Raises:
         InputError: an unknown task or split, a missing split, or z that is not finite.
@@ -68,6 +69,7 @@ def geometry(
     workspace = Workspace.of(embeddings)
     names = _checked(workspace, split, tasks)
     common = {"encoder": label or workspace.label, "seed": workspace.seed, "split": split}
+    common["trained_for"] = workspace.trained_tasks[0] if len(workspace.trained_tasks) == 1 else ""
     found = []
     with tqdm(total=2 + len(names), desc="geometry", leave=False, disable=None if progress else True) as bar:
         for given, valid in _givens(workspace, split, names):

@@ -15,7 +15,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -164,13 +164,14 @@ def rbf_kernel(a: np.ndarray, b: np.ndarray, gamma: float, *, workers: int | Non
 
     Computed in float64. If `b` is `a` itself, each pair is computed once and the result is symmetric to the last bit.
     """
+    same, a, b = b is a, np.asarray(a, np.float64), np.asarray(b, np.float64)
     left = np.einsum("nd,nd->n", a, a)
     right = np.einsum("nd,nd->n", b, b)
     kernel = np.empty((len(a), len(b)))
     twin = on_device(b)
 
     def fill(rows: slice) -> None:
-        stop = rows.stop if b is a else len(b)
+        stop = rows.stop if same else len(b)
         block = kernel[rows, :stop]
         if isinstance(twin, np.ndarray):
             np.matmul(a[rows], b[:stop].T, out=block)
@@ -183,7 +184,7 @@ def rbf_kernel(a: np.ndarray, b: np.ndarray, gamma: float, *, workers: int | Non
             part = on_device(a[rows]) @ twin[:stop].T
             part = part * (2 * gamma) - on_device(gamma * left[rows, None]) - on_device(gamma * right[:stop])
             block[:] = part.clamp_(max=0).exp_().cpu().numpy()
-        if b is a:
+        if same:
             kernel[: rows.start, rows] = block[:, : rows.start].T
             corner = kernel[rows, rows]
             corner[:] = np.tril(corner) + np.tril(corner, -1).T
@@ -216,19 +217,15 @@ def top_products(
         row, column and value of the entries, in row-major order: all that are above the floor and not below the k-th
         largest of their row, and perhaps a few more.
     """
-    if isinstance(right, np.ndarray):
-        scores = left @ right.T
-        if offset is not None:
-            scores += offset
-        if diagonal is not None:
-            _set_diagonal(scores, diagonal)
-        return top_entries(scores, k, floor)
-    with _full_float32():
+    with nullcontext() if isinstance(right, np.ndarray) else _full_float32():
         scores = on_device(left) @ right.T
         if offset is not None:
             scores += offset
         if diagonal is not None:
-            _set_diagonal(scores, diagonal)
+            rows = np.arange(max(0, -diagonal), min(len(left), len(right) - diagonal))
+            scores[rows, rows + diagonal] = -np.inf
+        if isinstance(scores, np.ndarray):
+            return top_entries(scores, k, floor)
         least = scores.topk(min(k, scores.shape[1]), dim=1).values[:, -1:]
         kept = scores >= least
         if floor is not None:
@@ -263,9 +260,3 @@ def top_entries(
     kept = place[(scores.take(place, mode="clip") >= least[row, None]) & (column < columns)]
     kept.sort()
     return *np.divmod(kept, columns), scores.take(kept)
-
-
-def _set_diagonal(scores: Any, shift: int) -> None:
-    """Entries (i, i + shift) to minus infinity."""
-    rows = np.arange(max(0, -shift), min(scores.shape[0], scores.shape[1] - shift))
-    scores[rows, rows + shift] = -np.inf

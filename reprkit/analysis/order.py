@@ -146,7 +146,7 @@ def spearman_interval(x: NDArray, y: NDArray, *, resamples: int = RESAMPLES, see
         return NOTHING
     value = weighted_spearman(x, y, np.ones((1, len(x))))[0]
     drawn = np.concatenate([weighted_spearman(x, y, counts) for counts in resample_counts(len(x), resamples, seed)])
-    return float(value), *percentile_interval(drawn)
+    return float(value), *percentile_interval(drawn, n=len(x))
 
 
 def weighted_spearman(x: NDArray, y: NDArray, counts: NDArray) -> NDArray[np.float64]:

@@ -36,8 +36,8 @@ CAPTIONS = {
     "universality": "U_rel, U_rel_τ and U: how much of the usable information a fresh, untrained head already has. RMS,"
     " effective rank and L*: scale, dimension and held-out loss. Shrinking or collapsing z raises U without making z"
     " more useful, so a higher U counts only where RMS and effective rank stay and L* does not rise.",
-    "controls": "The same measurements where z or the labels say nothing (constant, shuffled labels) and where nothing was"
-    " trained (raw pixels, the encoder before its first step).",
+    "controls": "The same measurements where z or the labels say nothing (constant, shuffled labels) and where nothing"
+    " was trained (raw pixels, the encoder before its first step).",
     "tsne": "Compare the paper's Figure 3b. The same test samples for every encoder, started from principal components"
     " and turned onto one another. A map shows neighbourhoods, not distances; what it keeps stands under it.",
     "curves": "Loss and validation score of every task by epoch.",

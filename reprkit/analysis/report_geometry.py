@@ -40,13 +40,14 @@ def shape_tables(results: Results) -> list[Table]:
 
 
 def _shape(results: Results) -> Table:
-    frame = results.geometry[results.geometry["task"] == ""]
-    summary = over_seeds(frame, by=["encoder", "metric"])
+    frame = results.geometry[results.geometry["task"] == ""].fillna({"trained_for": ""})
+    summary = over_seeds(frame, by=["encoder", "trained_for", "metric"])
     shown = [entry for entry in SHAPE if entry[0] in set(frame["metric"])]
-    rows = [
-        [Entry(style.display(encoder)), *_cells(summary[summary["encoder"] == encoder], shown)]
-        for encoder in style.encoder_order(summary["encoder"])
-    ]
+    rows = []
+    for encoder in style.encoder_order(summary["encoder"]):
+        for (task,), own in summary[summary["encoder"] == encoder].groupby(["trained_for"], sort=False):
+            name = f"{style.display(encoder)} ({task})" if task else style.display(encoder)
+            rows.append([Entry(name), *_cells(own, shown)])
     text = (
         "On the train split, means over seeds. RMS of centred z; anisotropy: mean cosine of two samples; ranks: how"
         " many directions carry the variance; spectral decay: alpha-ReQ; TwoNN: intrinsic dimension; uniformity: lower"

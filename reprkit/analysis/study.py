@@ -50,14 +50,19 @@ class Study:
         self.ws = ws
         self.targets = {name: Target.of(ws, name, scored=scored) for name in names}
         self._linear: dict[str, tuple[Linear, float]] = {}
-        if not ws.in_memory and ws.num_rows("train") > SUBSAMPLE:
-            note = f"; C and mlp chosen on {SUBSAMPLE} of {ws.num_rows('train')} train rows"
-            self.targets = {name: replace(t, remark=t.remark + note) for name, t in self.targets.items()}
 
     @property
     def names(self) -> list[str]:
         """Tasks that can be measured."""
         return [name for name, target in self.targets.items() if not target.problem]
+
+    def remark(self, name: str, head: str) -> str:
+        """What a reader of a task's row must know, or nothing."""
+        chosen = ["C"] * self.targets[name].discrete + ["mlp"] * (head == "mlp")
+        total = self.ws.num_rows("train")
+        if self.ws.in_memory or total <= SUBSAMPLE or not chosen:
+            return self.targets[name].remark
+        return f"{self.targets[name].remark}; {' and '.join(chosen)} chosen on {SUBSAMPLE} of {total} train rows"
 
     @property
     def selection(self) -> str:

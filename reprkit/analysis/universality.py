@@ -91,8 +91,9 @@ def universality(
     """Measure the universality of the encoder behind `embeddings`, one row per task and head.
 
     Reads the splits train, val and test; without val, a fifth of train (by a hash of the ids) takes its place. Small
-    files are held in memory in float32, larger ones are streamed: there C, and two-layer predictors, are chosen on at
-    most 65,536 training rows (the status says so), and the linear fit then runs over all. Losses are in nats, or
+    files are held in memory in float32, larger ones are streamed: there the C of classes,
+    and two-layer predictors, are chosen on at most 65,536 training rows (the status says so), and the linear fit then
+    runs over all. Losses are in nats, or
     squared standard deviations of the training values.
 
     Args:
@@ -222,7 +223,7 @@ def _measure_head(
             done=bar.update,
         )
         for name, found in measured.items():
-            records[name] |= _record(found, study.targets[name].remark)
+            records[name] |= _record(found, study.remark(name, head))
             records[name] |= gradient_columns(study, dummies, found, name)
             records[name]["dummy_sha"] = dummies.digest(study.targets[name].outputs)
     return records

@@ -48,6 +48,9 @@ def test_a_constant_is_not_universal_by_u_rel(found) -> None:
     assert rows["U_rel"].isna().all()
     assert (rows["effective_rank"] == 0).all()
     np.testing.assert_allclose(rows["L_star"], rows["H_y"])
+    np.testing.assert_allclose(rows["L_dummy"], [np.log(3), rows["H_y"]["years"]], rtol=1e-6)
+    encoders = found.universality[found.universality["encoder"] == "scaled"].set_index("task")
+    assert rows["gap"]["left"] < 0.1 < 1 < encoders["gap"]["left"], "U alone would prefer the constant"
     accuracy = found.probes[(found.probes["encoder"] == "constant") & (found.probes["metric"] == "accuracy")]
     floor = accuracy[accuracy["probe"] == "prior"]["value"].iloc[0]
     assert accuracy[accuracy["probe"] == "linear"]["value"].iloc[0] == floor

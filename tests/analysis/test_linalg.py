@@ -84,6 +84,10 @@ def test_kernel_and_scatter_on_each_device(device, monkeypatch):
     np.testing.assert_allclose(own, np.exp(-0.3 * cdist(a, a) ** 2), rtol=1e-12)
     np.testing.assert_array_equal(own, own.T)
     assert own.max() <= 1.0
+    rounded = a.astype(np.float32)
+    np.testing.assert_allclose(
+        linalg.rbf_kernel(rounded, rounded, 0.3), np.exp(-0.3 * cdist(rounded, rounded) ** 2), rtol=1e-12
+    )
     np.testing.assert_allclose(linalg.scatter(a), sum(np.outer(x, x) for x in a), rtol=1e-12, atol=1e-12)
 
 

@@ -429,7 +429,7 @@ def test_protocol_id_changes_with_any_setting():
         Protocol(bootstrap=10),
         Protocol(max_svm=10),
         Protocol(carve=5),
-        Protocol(streamed=True),
+        Protocol(max_fit=10),
     ]
     assert len({protocol.id for protocol in (Protocol(), *changed)}) == len(changed) + 1
     assert Protocol().id == Protocol().id

@@ -1,4 +1,4 @@
-"""Files larger than memory: read in blocks alone, with the results of memory wherever nothing is left out."""
+"""Files larger than memory, read in blocks alone, have the results of memory; and the limits of large files."""
 
 from __future__ import annotations
 
@@ -50,17 +50,14 @@ def made(toy):
     return found
 
 
-def test_a_streamed_file_has_the_results_of_memory(made):
-    """As long as it has no more rows than the limits of a streamed file, which change its protocol id alone."""
-    config = replace(SMALL, max_svm=400)  # both ways Nystroem
-    protocol = Protocol(landmarks=50, depths=(5,), leaves=(20,), rotations=2)
+@pytest.mark.parametrize("limits", [{}, {"subsample": 300, "max_fit": 200, "max_val": 60}])
+def test_a_streamed_file_has_the_results_of_memory(made, limits):
+    config = replace(SMALL, max_svm=400)
+    protocol = Protocol(landmarks=50, depths=(5,), leaves=(20,), rotations=2, **limits)
     source = OnlyBlocks(made)
     held = probe_with_predictions(made, config=config, protocol=protocol)
     streamed = probe_with_predictions(source, config=replace(config, memory_mb=0), protocol=protocol)
-    pd.testing.assert_frame_equal(
-        streamed.frame.drop(columns="protocol_id"), held.frame.drop(columns="protocol_id"), rtol=1e-4
-    )
-    assert set(streamed.frame["protocol_id"]).isdisjoint(held.frame["protocol_id"])
+    pd.testing.assert_frame_equal(streamed.frame, held.frame, rtol=1e-4)
     for task, table in held.predictions.items():
         assert len(table.columns) == (12 if task == "age" else 14)
         for column in table.columns[2:]:
@@ -76,10 +73,8 @@ LIMITED = Protocol(subsample=300, max_fit=200, max_val=60, landmarks=50, rotatio
 
 @pytest.fixture(scope="module")
 def limited(made):
-    """Plans of the same file streamed and in memory, under low limits."""
-    config = replace(SMALL, max_svm=250)
-    sources = Workspace(OnlyBlocks(made), memory=0), Workspace(made)
-    return tuple(make_plan(source, config=config, protocol=LIMITED) for source in sources)
+    """The plan of the streamed file under low limits."""
+    return make_plan(Workspace(OnlyBlocks(made), memory=0), config=replace(SMALL, max_svm=250), protocol=LIMITED)
 
 
 def status(outcome):
@@ -87,8 +82,8 @@ def status(outcome):
 
 
 @pytest.mark.parametrize("task", ["left", "right", "age"])
-def test_limits_of_a_streamed_file_are_told(limited, task):
-    plan, held = limited
+def test_limits_of_large_files_are_told(limited, task):
+    plan = limited
     n, val = len(plan.data[task].y["train"]), len(plan.data[task].y["val"])
     on_part = f"fitted to a subsample of 200 of {n} train samples"
     chosen_on_part = f"chosen on 60 of {val} val samples"
@@ -109,14 +104,15 @@ def test_limits_of_a_streamed_file_are_told(limited, task):
     for name in plan.probes_of(task):
         found = plan.fit(task, name)
         assert (found.n_train, status(found)) == expected[name], name
-    for name in ("linear", "knn", "mlp"):
-        found = held.fit(task, name)
+    unlimited = make_plan(plan.workspace, config=SMALL)
+    for name in ("linear", "knn", "svm_rbf", "mlp"):
+        found = unlimited.fit(task, name)
         assert (found.n_train, status(found)) == (n, "")
 
 
 @pytest.mark.parametrize("task", ["left", "right"])
 def test_linear_probes_are_fitted_to_all_rows_at_the_chosen_c(limited, made, task):
-    plan = limited[0]
+    plan = limited
     data = plan.data[task]
     scaler = StandardScaler().fit(made.z("train").astype(np.float64))
     x = {split: scaler.transform(made.z(split)[rows].astype(np.float64)) for split, rows in data.rows.items()}
@@ -130,8 +126,7 @@ def test_linear_probes_are_fitted_to_all_rows_at_the_chosen_c(limited, made, tas
 
 @pytest.mark.parametrize("task", ["left", "right", "age"])
 def test_streamed_neighbours_vote_as_in_memory(limited, made, task):
-    plan, _ = limited
-    found = plan.fit(task, "knn")
+    found = limited.fit(task, "knn")
     config = ProbeConfig(probes=("knn",))
     same = Protocol(neighbors=(found.params["k"],), votes=(found.params["vote"],))
     held = make_plan(made, config=config, protocol=same).fit(task, "knn")
@@ -139,11 +134,9 @@ def test_streamed_neighbours_vote_as_in_memory(limited, made, task):
 
 
 def test_trees_grow_on_a_stratified_subsample(limited):
-    plan, held = limited
-    few = make_plan(held.workspace, config=SMALL, protocol=replace(LIMITED, max_fit=10**6))
-    found, everything = plan.fit("left", "tree"), few.fit("left", "tree")
-    assert everything.n_train == 10 * FEW + 9
-    assert found.n_train == 200
+    everything = make_plan(limited.workspace, config=SMALL).fit("left", "tree")
+    found = limited.fit("left", "tree")
+    assert (found.n_train, everything.n_train) == (200, 10 * FEW + 9)
     assert (found.test != everything.test).any()
 
 

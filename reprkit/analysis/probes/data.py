@@ -116,7 +116,7 @@ class Moments:
 def fitting_rows(data: TaskData, protocol: Protocol) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Sorted train rows that trees and MLP are fitted to, and what the status column says of them."""
     every = data.rows["train"]
-    if not protocol.streamed or len(every) <= protocol.max_fit:
+    if len(every) <= protocol.max_fit:
         return every, ()
     picked = stratified_rows(data.targets["train"], protocol.max_fit, seed=protocol.seed)
     return picked, (f"fitted to a subsample of {len(picked)} of {len(every)} train samples",)
@@ -125,7 +125,7 @@ def fitting_rows(data: TaskData, protocol: Protocol) -> tuple[NDArray[np.int64],
 def val_rows(data: TaskData, protocol: Protocol) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Sorted val rows on which MLP and kNN choose, and what the status column says of them."""
     every = data.rows["val"]
-    if not protocol.streamed or len(every) <= protocol.max_val:
+    if len(every) <= protocol.max_val:
         return every, ()
     picked = stratified_rows(data.targets["val"], protocol.max_val, seed=protocol.seed)
     return picked, (f"chosen on {len(picked)} of {len(every)} val samples",)

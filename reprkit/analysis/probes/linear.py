@@ -25,11 +25,12 @@ def fit_linear(workspace: Workspace, data: TaskData, protocol: Protocol) -> Outc
 def search_rows(workspace: Workspace, data: TaskData, protocol: Protocol) -> tuple[Rows, NDArray, bool]:
     """Centred train rows in memory on which C is chosen, their targets, and whether these are all that there are."""
     targets = data.targets["train"]
-    if workspace.in_memory:
+    complete = len(data.rows["train"]) <= protocol.subsample
+    if complete and workspace.in_memory:
         return workspace.centred("train"), targets, True
     picked = stratified_rows(targets, protocol.subsample, seed=protocol.seed)
     rows = workspace.rows("train", picked) - workspace.mean.astype(np.float32)
-    return Rows.of(rows), targets[picked], len(picked) == len(data.rows["train"])
+    return Rows.of(rows), targets[picked], complete
 
 
 def search_remark(data: TaskData, searched: NDArray, complete: bool) -> tuple[str, ...]:

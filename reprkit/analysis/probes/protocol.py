@@ -11,10 +11,10 @@ The rules, for every probe alike:
 - samples whose target is missing are left out of their task, in each split;
 - class mean, LDA, linear, SVM and MLP see standardised features, kNN and the tree the raw ones.
 
-A file too large for memory is streamed. Class mean, LDA, ridge, kNN and the scores of every model are then what they
-are in memory. Linear probe and linear SVM choose C on `subsample` train rows and are fitted once more, to all of them,
-at that C. Trees and MLP are fitted to `max_fit` train rows. kNN and MLP choose on `max_val` val rows. Subsamples are
-stratified by class, drawn by the seed, and told in the status column.
+Large files keep to the same rules with less work, and the status column tells it: linear probe and linear SVM choose C
+on `subsample` train rows and are fitted once more, to all of them, at that C; trees and MLP are fitted to `max_fit`
+train rows; kNN and MLP choose on `max_val` val rows; the RBF SVM has its own limit. Subsamples are stratified by class
+and drawn by the seed. Whether a file is held in memory or streamed changes nothing.
 """
 
 from __future__ import annotations
@@ -69,10 +69,9 @@ class Protocol:
         seed: of subsamples, landmarks, rotations, the tree's tie-breaking, the MLP, and the resamples.
         carve: one in `carve` train samples, chosen by a hash of their ids, stands in for a val split that a file
             does not have; 0 when it has one.
-        streamed: True for a file that is larger than what is held in memory: the three limits below then hold.
-        subsample: train samples on which the linear probe and the linear SVM choose C.
-        max_fit: train samples of trees and MLP.
-        max_val: val samples on which kNN and MLP choose.
+        subsample: train samples, at most, on which the linear probe and the linear SVM choose C.
+        max_fit: train samples, at most, of trees and MLP.
+        max_val: val samples, at most, on which kNN and MLP choose.
     """
 
     version: int = 2
@@ -95,7 +94,6 @@ class Protocol:
     bootstrap: int = 1000
     seed: int = 0
     carve: int = 0
-    streamed: bool = False
     subsample: int = 65536
     max_fit: int = 50000
     max_val: int = 10000

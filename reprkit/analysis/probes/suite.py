@@ -163,7 +163,6 @@ def make_plan(
         bootstrap=settings.bootstrap,
         max_svm=settings.max_svm,
         carve=CARVE if workspace.carved else 0,
-        streamed=not workspace.in_memory,
     )
     data = {name: TaskData.of(workspace, name) for name in names}
     skipped = {name: why for name, one in data.items() if (why := cannot_be_probed(one))}
@@ -248,7 +247,7 @@ def _share(plan: Plan) -> None:
     if "knn" in plan.probes:
         most = max(usable_neighbors(protocol, workspace.num_rows("train")))
         for split in ("val", "test"):
-            if not (protocol.streamed and split == "val" and workspace.num_rows("val") > protocol.max_val):
+            if split == "test" or workspace.num_rows("val") <= protocol.max_val:
                 workspace.neighbors(split, most)
     if {"lda", "linear", "svm_linear"} & set(plan.probes):
         Moments.of(workspace, complete)
