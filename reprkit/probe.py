@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import RawDescriptionHelpFormatter
+from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +18,6 @@ from reprkit.recipe import PROBE_GROUPS, PROBES
 if TYPE_CHECKING:
     import pandas as pd
 
-    from reprkit.embeddings import Embeddings
 
 _CHECKPOINTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
@@ -36,54 +35,77 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("sources", nargs="+", metavar="CHECKPOINT_OR_EMBEDDINGS")
     parser.add_argument("--data", help="root of the data set, for a checkpoint whose data has moved")
-    parser.add_argument("--probes", nargs="+", default=["knn", "linear", "svm", "tree"],
-                        help=f"any of {' '.join(PROBES)}; {groups} (default: knn linear svm tree)")  # fmt: skip
+    parser.add_argument("--probes", nargs="+", default=list(PROBES),
+                        help=f"any of {' '.join(PROBES)}; {groups} (default: all)")  # fmt: skip
     parser.add_argument("--tasks", nargs="+", help="default: the tasks the encoder was trained for; a source that has "
                         "only some of them is probed on those")  # fmt: skip
     parser.add_argument("--bootstrap", type=int, default=1000, help="resamples for intervals (default: %(default)s)")
-    parser.add_argument("--out", help="CSV to write as well; predictions go to a folder beside it")
+    parser.add_argument("--few_shot", type=int, default=0, metavar="DRAWS",
+                        help="nested draws of 1 to 64 labels a class, for learning curves (default: none)")  # fmt: skip
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="processes that share files, tasks and probes (default: 1)"
+    )
+    parser.add_argument("--out", help="CSV to write as well; beside it <name>_sensitivity.csv, <name>_few_shot.csv "
+                        "and the folder <name>_predictions")  # fmt: skip
     try:
         args = parser.parse_args(argv)
     except SystemExit as stop:
         return int(stop.code or 0)
-    return exit_code(lambda: _probe(args.sources, args.data, args.probes, args.tasks, args.bootstrap, args.out))
+    return exit_code(lambda: _probe(args))
 
 
-def _probe(
-    named: list[str], data: str | None, probes: list[str], tasks: list[str] | None, bootstrap: int, out: str | None
-) -> None:
+def _probe(args: Namespace) -> None:
     import pandas as pd
 
-    from reprkit.analysis.probes import probe_with_predictions
+    from reprkit.analysis.few_shot import few_shot
+    from reprkit.analysis.probes.spread import own_tasks, probe_many
+    from reprkit.analysis.sensitivity import sensitivity
     from reprkit.embeddings import Embeddings, distinct_labels
     from reprkit.files import check_out_file, slug, write_frame
     from reprkit.recipe import ProbeConfig
 
-    config = ProbeConfig(probes=tuple(probes), bootstrap=bootstrap)
-    if out:
-        check_out_file(out)
-    frames = []
+    config = ProbeConfig(probes=tuple(args.probes), bootstrap=args.bootstrap, few_shot_draws=args.few_shot)
+    if args.out:
+        check_out_file(args.out)
+    curves, spreads = [], []
     with ExitStack() as stack:
-        files = [stack.enter_context(Embeddings(embeddings_of(Path(source), data))) for source in named]
-        for file, label in zip(files, distinct_labels(files), strict=True):
-            result = probe_with_predictions(file, tasks=own_tasks(file, files, tasks), config=config, label=label)
-            frames.append(result.frame)
-            if out:
-                home = Path(out).with_name(Path(out).stem + "_predictions")
-                for task, predictions in result.predictions.items():
-                    write_frame(predictions, home / f"{slug(label)}_seed{file.seed}__{slug(task)}.csv")
-    frame = pd.concat(frames, ignore_index=True)
-    if out:
-        write_frame(frame, Path(out))
+        paths = [embeddings_of(Path(source), args.data) for source in args.sources]
+        files = [stack.enter_context(Embeddings(path)) for path in paths]
+        labels = distinct_labels(files)
+        results = probe_many(paths, tasks=args.tasks, config=config, labels=labels, jobs=args.jobs)
+        for file, label, result in zip(files, labels, results, strict=True):
+            if sum(name in PROBES for name in config.probes) > 1 or set(config.probes) & set(PROBE_GROUPS):
+                spreads.append(sensitivity(result.predictions, tasks=file.tasks, label=label, seed=file.seed))
+            if args.few_shot:
+                tasks = own_tasks(file, files, args.tasks)
+                curves.append(few_shot(file, tasks=tasks, draws=args.few_shot, label=label))
+    frame = pd.concat([result.frame for result in results], ignore_index=True)
+    if args.out:
+        out = Path(args.out)
+        for file, label, result in zip(files, labels, results, strict=True):
+            for task, predictions in result.predictions.items():
+                home = out.with_name(f"{out.stem}_predictions")
+                write_frame(predictions, home / f"{slug(label)}_seed{file.seed}__{slug(task)}.csv")
+        for name, frames in (("sensitivity", spreads), ("few_shot", curves)):
+            if frames:
+                write_frame(pd.concat(frames, ignore_index=True), out.with_name(f"{out.stem}_{name}.csv"))
+        write_frame(frame, out)
     print(table(frame))
+    for name, frames in (("sensitivity to the classifier", spreads), ("few-shot curves", curves)):
+        if frames:
+            print(f"\n{name}:\n{_summary(pd.concat(frames, ignore_index=True))}")
 
 
-def own_tasks(file: Embeddings, files: Sequence[Embeddings], tasks: Sequence[str] | None) -> Sequence[str] | None:
-    """Those of `tasks` that `file` has; also those that no file has, and all if it has none: they are refused."""
-    if tasks is None:
-        return None
-    anywhere = {name for each in files for name in each.tasks}
-    return [name for name in tasks if name in file.tasks or name not in anywhere] or tasks
+def _summary(frame: pd.DataFrame) -> str:
+    """Sensitivities with their intervals, or a line a curve, as text."""
+    from reprkit.analysis.few_shot_summary import summarise_few_shot
+
+    if "shots" not in frame:
+        shown = ["encoder", "seed", "task", "value", "low", "high", "best", "worst", "status"]
+        return frame[shown].to_string(index=False, float_format="%.3f")
+    summary = summarise_few_shot(frame)
+    shown = ["encoder", "seed", "task", "probe", "metric", "area", "full", "labels", "status"]
+    return summary.loc[summary["metric"] == "accuracy", shown].to_string(index=False, float_format="%.3f")
 
 
 def embeddings_of(source: Path, data: str | None = None) -> Path:

@@ -36,7 +36,7 @@ DEMO = Recipe(
     seeds=(0, 1),
     probe=ProbeConfig(probes=tuple(name for name in PROBES if name not in ("tree_rotated", "mlp"))),
 )
-"""What `reprkit demo` runs: the embedded digits with Single, Vanilla and Vanilla+DGR, without the two slowest probes."""
+"""What `reprkit demo` runs: the embedded digits with Single, Vanilla, Vanilla+DGR, without the two slowest probes."""
 
 
 def run(

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from reprkit.analysis.probes.spread import own_tasks
 from reprkit.cli import main
 from reprkit.embeddings import Embeddings, sources
 from reprkit.probe import main as probe_main
-from reprkit.probe import own_tasks
 
 QUICK = ["--probes", "knn", "--bootstrap", "20"]
 
