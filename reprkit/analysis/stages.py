@@ -9,8 +9,10 @@ from typing import Any
 
 import pandas as pd
 
+from reprkit.analysis.catalogue import METRICS
 from reprkit.analysis.few_shot import COLUMNS as FEW_SHOT_COLUMNS
 from reprkit.analysis.few_shot import FewShotProtocol, few_shot
+from reprkit.analysis.geometry import COLUMNS as GEOMETRY_COLUMNS
 from reprkit.analysis.geometry import geometry
 from reprkit.analysis.ordinal import ordinal_alignment
 from reprkit.analysis.probes import Protocol, probe_with_predictions
@@ -81,7 +83,7 @@ STAGES = {
     "few_shot": Stage(
         ("few_shot.csv",), lambda r: {"protocol": FewShotProtocol(draws=r.probe.few_shot_draws).id}, _few_shot
     ),
-    "geometry": Stage(("geometry.csv",), lambda r: {}, _geometry),
+    "geometry": Stage(("geometry.csv",), lambda r: {"columns": GEOMETRY_COLUMNS, "metrics": list(METRICS)}, _geometry),
     "tsne": Stage(("tsne.csv", "tsne_quality.csv"), lambda r: {"config": asdict(r.tsne)}, _tsne),
     "ordinal": Stage(("ordinal.csv",), lambda r: {"config": asdict(r.tsne)}, _ordinal),
 }
