@@ -58,6 +58,7 @@ def _probe(args: Namespace) -> None:
     import pandas as pd
 
     from reprkit.analysis.few_shot import few_shot
+    from reprkit.analysis.probes.protocol import expand_probes
     from reprkit.analysis.probes.spread import own_tasks, probe_many
     from reprkit.analysis.sensitivity import sensitivity
     from reprkit.embeddings import Embeddings, distinct_labels
@@ -74,7 +75,7 @@ def _probe(args: Namespace) -> None:
         labels = distinct_labels(files)
         results = probe_many(paths, tasks=args.tasks, config=config, labels=labels, jobs=args.jobs)
         for file, label, result in zip(files, labels, results, strict=True):
-            if sum(name in PROBES for name in config.probes) > 1 or set(config.probes) & set(PROBE_GROUPS):
+            if len(expand_probes(config.probes)) > 1:
                 spreads.append(sensitivity(result.predictions, tasks=file.tasks, label=label, seed=file.seed))
             if args.few_shot:
                 tasks = own_tasks(file, files, args.tasks)

@@ -25,9 +25,17 @@ from reprkit.embeddings import Embeddings
 from reprkit.recipe import PROBES, ProbeConfig, TsneConfig, UniversalityConfig
 from reprkit.tasks import Task
 
-few_shot, few_shot_summary, geometry, ordinal, sensitivity, universality = (
+few_shot, few_shot_summary, geometry, ordinal, sensitivity, universality, universality_pairs = (
     importlib.import_module(f"reprkit.analysis.{name}")  # the package has functions of some of these names
-    for name in ("few_shot", "few_shot_summary", "geometry", "ordinal", "sensitivity", "universality")
+    for name in (
+        "few_shot",
+        "few_shot_summary",
+        "geometry",
+        "ordinal",
+        "sensitivity",
+        "universality",
+        "universality_pairs",
+    )
 )
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "analysis" / "COLUMNS.md"
@@ -35,6 +43,7 @@ PAGE = ROOT / "analysis" / "COLUMNS.md"
 CONSTANTS: dict[str, Iterable[str]] = {
     "probes": probe_table.COLUMNS,
     "universality": universality.COLUMNS,
+    "universality_pair": universality_pairs.COLUMNS,
     "geometry": geometry.COLUMNS,
     "similarity": geometry.PAIR_COLUMNS,
     "ordinal": ordinal.COLUMNS,
@@ -89,6 +98,7 @@ def test_every_constant_that_names_columns_is_known() -> None:
     """A module that gains a table of its own must be documented, or be named here with the reason why not."""
     inner = {
         "differences": "of the report alone",
+        "figures/controls": "columns that are read",
         "figures/curves": "of a figure alone",
         "figures/maps": "columns that are read",
         "results": "own scores, of test_scores.json",
@@ -98,6 +108,7 @@ def test_every_constant_that_names_columns_is_known() -> None:
         if re.search(r"^([A-Z]+_)?COLUMNS\b.*= *[\[(]", path.read_text(encoding="utf-8"), flags=re.MULTILINE):
             found.add(path.relative_to(ROOT / "reprkit" / "analysis").with_suffix("").as_posix())
     modules = {"probes/table", "universality", "geometry", "ordinal", "few_shot", "few_shot_summary", "sensitivity"}
+    modules |= {"universality_pairs"}
     assert found == modules | {"comparison/pairs", "comparison/pareto", "gains", "cost"} | set(inner)
 
 

@@ -22,7 +22,7 @@ FRAMES = (
 CONTROLS = {"control_probes": "controls/probes.csv", "control_universality": "controls/universality.csv"}
 """Frames of the controls, and where a sweep keeps them."""
 SCORE_COLUMNS = ["encoder", "seed", "task", "metric", "value", "loss", "n", "epoch", "checkpoint"]
-KEYS = {"encoder": "string", "task": "string", "id": "string"}
+KEYS = {"encoder": "string", "task": "string", "trained_for": "string", "id": "string"}
 
 
 @dataclass(frozen=True)

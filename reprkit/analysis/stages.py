@@ -16,6 +16,8 @@ from reprkit.analysis.geometry import COLUMNS as GEOMETRY_COLUMNS
 from reprkit.analysis.geometry import geometry
 from reprkit.analysis.ordinal import ordinal_alignment
 from reprkit.analysis.probes import Protocol, probe_with_predictions
+from reprkit.analysis.probes.protocol import expand_probes
+from reprkit.analysis.sensitivity import COLUMNS as SENSITIVITY_COLUMNS
 from reprkit.analysis.sensitivity import sensitivity
 from reprkit.analysis.tsne import tsne_with_quality
 from reprkit.analysis.universality import PROTOCOL, universality
@@ -47,7 +49,9 @@ def _probes(ws: Workspace, recipe: Recipe, folder: Path, progress: bool) -> None
     result = probe_with_predictions(ws, config=recipe.probe, progress=progress)
     for task, predictions in result.predictions.items():
         write_frame(predictions, folder / "predictions" / f"{slug(task)}.csv")
-    spread = sensitivity(result.predictions, tasks=ws.tasks, label=ws.label, seed=ws.seed)
+    spread = pd.DataFrame(columns=list(SENSITIVITY_COLUMNS))
+    if len(expand_probes(recipe.probe.probes)) > 1:
+        spread = sensitivity(result.predictions, tasks=ws.tasks, label=ws.label, seed=ws.seed)
     write_frame(spread, folder / "sensitivity.csv")
     write_frame(result.frame, folder / "probes.csv")
 
