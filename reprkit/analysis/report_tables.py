@@ -168,14 +168,17 @@ def probes_table(results: Results, changes: pd.DataFrame) -> Table:
 UNIVERSALITY = (
     ("U_rel", "U_rel", 3), ("U_rel_tau", "U_rel_τ", 3), ("rms", "RMS", 3), ("effective_rank", "Effective rank", 1),
     ("L_star", "L* (nats)", 3), ("H_y", "H(y) (nats)", 3), ("gap", "Gap (nats)", 3), ("U", "U = 1/gap", 3),
-    ("grad_norm", "Gradient norm", 2),
+    ("grad_norm", "Gradient norm", 2), ("bound", "Theorem 3.1's bound on the gap", 2),
+    ("adaptation", "Adaptation (nats)", 3),
 )  # fmt: skip
+BOUNDED = ("U_rel", "U_rel_tau", "gap", "U", "adaptation")
+"""Those with an interval of their own."""
 
 
 def universality_table(results: Results) -> Table:
     """Universality with its companions and status, a row a task, encoder and head."""
     frame = results.universality
-    shown = [(column, title, digits) for column, title, digits in UNIVERSALITY if column in frame]
+    shown = [entry for entry in UNIVERSALITY if entry[0] in frame and frame[entry[0]].notna().any()]
     several = frame["head"].nunique() > 1
     summaries = {
         column: over_seeds(
@@ -199,15 +202,18 @@ def universality_table(results: Results) -> Table:
                 for column, _, digits in shown:
                     table = summaries[column]
                     at = (table["task"] == task) & (table["encoder"] == encoder) & (table["head"] == head)
-                    row.append(
-                        number_entry(table[at].iloc[0], digits, bounds=column in ("U_rel", "U_rel_tau", "gap", "U"))
-                    )
+                    row.append(number_entry(table[at].iloc[0], digits, bounds=column in BOUNDED))
                 rows.append(row)
     text = (
         f"U_rel: share of the usable information, H(y) {MINUS} L*, that a fresh untrained head has (1: all, 0: none,"
         " below 0: misled), on centred z of RMS 1; U_rel_τ: with the best temperature, free of scale. Gap and U are on"
         " raw z, as in the paper: they move with scale, and collapse raises U."
     )
+    if "adaptation" in frame and frame["adaptation"].notna().any():
+        text += (
+            " Adaptation: loss of fresh dummies minus that of the dummies DGR trained against; above 0, the encoder has"
+            " fitted itself to those."
+        )
     if not several:
         text = f"Fresh {frame['head'].iloc[0]} heads. {text}"
     heads = ["Task", "Encoder", *(["Head"] if several else []), "Status", *[title for _, title, _ in shown]]
