@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from reprkit.analysis.moments import SufficientStatistics
+from reprkit.analysis.workspace import Workspace
 
 
 def class_separations(statistics: SufficientStatistics, task: str) -> NDArray[np.float64]:
@@ -30,3 +33,15 @@ def class_separations(statistics: SufficientStatistics, task: str) -> NDArray[np
     with np.errstate(divide="ignore", invalid="ignore"):
         found[seen] = np.maximum(apart.min(axis=1), 0.0) / spread
     return found
+
+
+def separation_columns(ws: Workspace, task: str) -> dict[str, Any]:
+    """`separation` and `closest_class`: the class of a task that is least apart from its neighbour, on train."""
+    none = {"separation": np.nan, "closest_class": ""}
+    if not ws.tasks[task].is_discrete:
+        return none
+    found = class_separations(ws.statistics, task)
+    if np.isnan(found).all():
+        return none
+    lowest = int(np.nanargmin(found))
+    return {"separation": found[lowest], "closest_class": ws.tasks[task].class_names[lowest]}

@@ -48,9 +48,10 @@ from reprkit.analysis.adaptation import adaptation
 from reprkit.analysis.bounds import gradient_columns
 from reprkit.analysis.dummies import Dummies, draw_dummies
 from reprkit.analysis.gauges import SAMPLE_ROWS
+from reprkit.analysis.groups import group_codes
 from reprkit.analysis.intervals import TwoWayBootstrap
 from reprkit.analysis.measuring import Measured, measure
-from reprkit.analysis.separation import class_separations
+from reprkit.analysis.separation import separation_columns
 from reprkit.analysis.study import SUBSAMPLE, Study
 from reprkit.analysis.workspace import Workspace
 from reprkit.errors import InputError
@@ -165,26 +166,6 @@ def task_names(ws: Workspace, tasks: Sequence[str] | None) -> list[str]:
     return names
 
 
-def group_codes(ws: Workspace, groups: str | ArrayLike | None) -> np.ndarray | None:
-    """[N_test] number of each row's group, in the order of their first rows; None if every row is its own."""
-    if groups is None or (isinstance(groups, str) and not groups):
-        return None
-    if isinstance(groups, str):
-        ids = [str(name) for name in ws.ids("test")]
-        lacking = next((name for name in ids if groups not in name), None)
-        if lacking is not None:
-            raise InputError(f"{ws.source}: id '{lacking}' has no '{groups}'; give group labels, or no groups")
-        labels = np.array([name.split(groups, 1)[0] for name in ids])
-    else:
-        labels = np.asarray(groups)
-    if labels.shape != (ws.num_rows("test"),):
-        raise InputError(f"{ws.source}: groups of shape {labels.shape} for {ws.num_rows('test')} test rows; one a row")
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    order = np.empty(len(first), dtype=np.int64)
-    order[np.argsort(first)] = np.arange(len(first))
-    return order[inverse]
-
-
 def _measure_head(
     study: Study, head: Head, config: UniversalityConfig, codes: np.ndarray | None, bar: tqdm
 ) -> dict[str, dict[str, Any]]:
@@ -203,7 +184,7 @@ def _measure_head(
     }
     records = {
         name: common
-        | _separation(study, name)
+        | separation_columns(ws, name)
         | {
             "num_classes": target.outputs if target.discrete else np.nan,
             "n": target.count("test"),
@@ -227,18 +208,6 @@ def _measure_head(
             records[name] |= gradient_columns(study, dummies, found, name)
             records[name]["dummy_sha"] = dummies.digest(study.targets[name].outputs)
     return records
-
-
-def _separation(study: Study, name: str) -> dict[str, Any]:
-    """The class that is least apart from its neighbour."""
-    none = {"separation": np.nan, "closest_class": ""}
-    if not study.targets[name].discrete:
-        return none
-    found = class_separations(study.ws.statistics, name)
-    if np.isnan(found).all():
-        return none
-    lowest = int(np.nanargmin(found))
-    return {"separation": found[lowest], "closest_class": study.ws.tasks[name].class_names[lowest]}
 
 
 def protocol_id(study: Study, head: Head, config: UniversalityConfig) -> str:

@@ -102,10 +102,10 @@ def _merged(measured: pd.DataFrame, baseline: str) -> list[str]:
     sentences = []
     for (encoder, task), rows in least.items():
         reference = least.get((baseline, task))
-        if reference is None or encoder == baseline or _empty(rows):
+        if reference is None or _empty(rows):
             continue
         before, after = reference["separation"].mean(), rows["separation"].mean()
-        if not 0 < after * MERGED <= before and not after == 0 < before:
+        if not before > 0 or after * MERGED > before:
             continue
         name = rows["closest_class"].iloc[int(np.argmin(rows["separation"]))]
         shown = f"{name:g}" if isinstance(name, float) else str(name)  # a table read from disk may hold numbers

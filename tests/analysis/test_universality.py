@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 from scipy.stats import ortho_group
 
 from reprkit.analysis import universality
@@ -157,6 +157,24 @@ def test_the_theorem_bounds_the_gap(result: pd.DataFrame) -> None:
     np.testing.assert_allclose(result["U_bound"], 1 / result["bound"])
 
 
+def test_bound_by_hand(clusters, result: pd.DataFrame) -> None:
+    study = Study(Workspace.of(clusters), ["left", "right"])
+    train, test = clusters.z("train").astype(np.float64), clusters.z("test").astype(np.float64)
+    for row in result.itertuples():
+        fit_y, y = clusters.targets("train", row.task), clusters.targets("test", row.task)
+        best = study.linear(row.task)[0]
+        best_bias = best.bias - best.weights @ study.ws.mean
+        dummies = draw_dummies("linear", dim=16, outputs=row.num_classes, count=16, seed=QUICK.seed)
+        bounds = []
+        for m in range(16):
+            on_train = losses_by_enumeration(train @ dummies.first[:, m].T, fit_y)
+            weights = dummies.first[list(min(on_train, key=on_train.__getitem__)), m]
+            error = (softmax(test @ weights.T, axis=1) - np.eye(row.num_classes)[y]) / len(y)
+            gradient = np.append((error.T @ test).ravel(), error.sum(axis=0))
+            bounds.append(np.linalg.norm(gradient) * np.linalg.norm(np.append(weights - best.weights, -best_bias)))
+        assert row.bound == pytest.approx(np.mean(bounds), rel=1e-4)
+
+
 def test_intervals_hold_their_values(result: pd.DataFrame) -> None:
     for name in ("gap", "U", "U_rel", "U_rel_tau"):
         assert (result[f"{name}_low"] < result[name]).all()
@@ -279,6 +297,13 @@ def test_shuffled_labels_have_no_headroom(clusters) -> None:
     found = universality(relabelled(clusters, lambda task, split, y: rng.permutation(y)), config=QUICK)
     assert set(found["status"]) == {"no_headroom"}
     assert found["U_rel"].isna().all()
+
+
+def test_headroom_that_may_be_chance_is_none(toy) -> None:
+    found = pd.concat([universality(toy(noise=9, sizes=(400, 150, 60), seed=s), config=QUICK) for s in range(5)])
+    lucky = found[(found["H_y"] - found["L_star"] > 0.001) & (found["status"] == "no_headroom")]
+    assert len(lucky), "the best predictor did better than guessing, but not beyond doubt"
+    assert lucky["U_rel"].isna().all()
 
 
 def test_unresolved_gap_is_printed_but_not_inverted(clusters, monkeypatch: pytest.MonkeyPatch) -> None:

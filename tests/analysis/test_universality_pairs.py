@@ -144,6 +144,13 @@ def test_what_has_no_value_has_a_status(vanilla) -> None:
     assert set(lacking["status"]) == {"the training splits lack different classes"}
 
 
+def test_tasks_that_both_were_trained_for(vanilla) -> None:
+    single = changed(vanilla)
+    single.trained_tasks = ("years",)
+    assert set(universality_pair(vanilla, single, config=QUICK)["task"]) == {"years"}
+    assert set(universality_pair(single, vanilla, config=QUICK)["task"]) == {"years"}
+
+
 def test_what_cannot_be_paired_is_one_clear_line(vanilla, toy) -> None:
     other = changed(vanilla)
     other._ids = {s: np.array([f"x{name}" for name in vanilla.ids(s)]) for s in vanilla.splits}

@@ -113,6 +113,14 @@ def test_groups_are_resampled_whole(mixed) -> None:
     pd.testing.assert_frame_equal(configured.drop(columns="protocol_id"), grouped.drop(columns="protocol_id"))
 
 
+def test_rows_of_a_group_count_once_when_a_dummy_beats_the_optimum(mixed, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = UniversalityConfig(num_dummies=4, bootstrap=20)
+    pixels = repeated(mixed, 9)
+    monkeypatch.setattr("reprkit.analysis.measuring.Lead.largest_z", lambda self: 6.0)
+    assert set(universality(pixels, config=config)["status"]) == {"optimiser_failed"}
+    assert set(universality(pixels, config=config, groups="#")["status"]) == {"ok"}
+
+
 def test_groups_that_do_not_fit_are_one_clear_line(mixed) -> None:
     with pytest.raises(InputError, match=r"fake\.h5: id 'test-00000' has no '#'"):
         universality(mixed, config=QUICK, groups="#")
