@@ -91,7 +91,7 @@ def _protocol(results: Results) -> Iterable[str]:
         size = f" of {span(n)} samples" if len(n) else ""
         yield f"Every encoder is the one of {which}; its own heads were scored on the test split{size}."
     if len(results.probes) and "n_train" in results.probes:
-        trained = results.probes.loc[results.probes["probe"] != "prior", "n_train"].dropna()
+        trained = results.probes.loc[~results.probes["probe"].isin(["prior", "head"]), "n_train"].dropna()
         size = f"{span(trained)} training samples" if len(trained) else "training samples"
         yield (
             f"Encoders were frozen; probes were fitted on {size}, their settings chosen on validation samples, and"
