@@ -153,6 +153,11 @@ def test_lda_bears_fewer_samples_than_features_and_empty_classes(toy):
     model.fit(problem.x["train"], problem.y["train"])
     np.testing.assert_array_equal(found.test, model.predict(problem.x["test"]))
     assert np.isneginf(found.log_probabilities[:, 2]).all()
+    y, p = problem.y["val"], np.zeros((60, 5))
+    p[:, model.classes_] = model.predict_proba(problem.x["val"])
+    assert (y == 2).any()
+    surprise = -np.log(p[np.arange(60), y].clip(min=np.finfo(float).eps))
+    assert found.val_value == pytest.approx(surprise.mean(), rel=1e-4)
 
 
 def test_linear_regression_equals_scikit_learn(valued):
@@ -393,10 +398,10 @@ def test_bases_of_trees_keep_distances_and_leave_the_axes(classes):
 
 
 def test_rotated_trees_are_models_of_their_own(classes):
-    found = classes.fit(fit_tree_rotated)
+    found = classes.fit(fit_tree_rotated, Protocol(leaves=(140, 10), depths=(1, 6)))
     assert found.test.shape == (5, 200)
-    depth, leaf = found.params["max_depth"], found.params["min_samples_leaf"]
-    model = DecisionTreeClassifier(max_depth=depth, min_samples_leaf=leaf, random_state=0)
+    assert found.params == {"max_depth": 6, "min_samples_leaf": 10}
+    model = DecisionTreeClassifier(max_depth=6, min_samples_leaf=10, random_state=0)
     basis = rotated_basis(classes.workspace, 3)
     model.fit(basis(classes.raw["train"]), classes.y["train"])
     assert (model.predict(basis(classes.raw["test"])) == found.test[3]).mean() > 0.97  # equal splits aside
