@@ -15,8 +15,10 @@ from typing import Any, Literal
 from reprkit.errors import InputError
 from reprkit.files import json_digest, slug
 
-DATASETS = ("digits", "utkface", "table")
-ENCODERS = ("convnet", "resnet18", "resnet50", "mobilenet_v2")
+DATASETS = (
+    "digits", "rooms", "utkface", "table", "imagefolder", "nyuv2", "cityscapes", "pascal_context", "camvid",
+)  # fmt: skip
+ENCODERS = ("convnet", "resnet18", "resnet50", "mobilenet_v2", "swin_t", "swin_s", "swin_b")
 _GRAMIAN = ("level", "update_every", "weight_heads")
 METHODS: dict[str, tuple[str, ...]] = {
     "single": (),
@@ -50,46 +52,69 @@ class DataConfig:
     """Where images and targets come from.
 
     Attributes:
-        name: data set: digits, utkface or table.
-        root: folder, tar or CSV of the data; digits needs none. `--data` overrides it.
-        image_size: side in pixels that images are resized to (square); ignored by digits.
+        name: data set: digits, rooms, utkface, table, imagefolder, nyuv2, cityscapes, pascal_context or camvid.
+        root: folder, tar or CSV of the data; digits and rooms need none. `--data` overrides it.
+        image_size: pixels that images are resized to: one side (square), or [height, width]; ignored by digits.
         tasks: names of the tasks to learn; empty means the data set's default tasks.
         kinds: table only: column name -> classification | ordinal | regression, overriding what is inferred.
         image_column: table only: the column that holds image paths.
         subset: utkface only: keep rows whose manifest `subset` equals this; empty keeps all.
-        augment: random transforms of training images: none | flip | crop_flip.
+        count: rooms only: training scenes (a sixth and a third as many more for val and test); 0 means 1,200.
+        augment: random transforms of training images, together with what is labelled pixel by pixel: none | flip |
+            crop_flip | scale_crop_flip (scales 1, 1.2, 1.5) | scale_rotate_flip (scales .75 to 1.25, 20 degrees).
+        crop: [height, width] of random crops of training images; empty trains on whole images.
     """
 
     name: str = "digits"
     root: str | None = None
-    image_size: int = 64
+    image_size: int | tuple[int, int] = 64
     tasks: tuple[str, ...] = ()
     kinds: dict[str, str] = field(default_factory=dict)
     image_column: str = "image"
     subset: str = ""
-    augment: Literal["none", "flip", "crop_flip"] = "none"
+    count: int = 0
+    augment: Literal["none", "flip", "crop_flip", "scale_crop_flip", "scale_rotate_flip"] = "none"
+    crop: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        _check("data.image_size", self.image_size, self.image_size >= 8, "at least 8")
+        _check("data.image_size", self.image_size, min(self.size) >= 8, "at least 8")
+        _check("data.count", self.count, self.count == 0 or self.count >= 6, "0 (the default) or at least 6")
+        crop = not self.crop or (len(self.crop) == 2 and min(self.crop) >= 8)
+        _check("data.crop", list(self.crop), crop, "[height, width] of at least 8 each, or empty")
         _check("data.tasks", list(self.tasks), len(set(self.tasks)) == len(self.tasks), "without repeats")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of `image_size`."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The encoder and its heads.
+    """The encoder, how tasks share it, and their heads.
 
     Attributes:
-        encoder: convnet | resnet18 | resnet50 | mobilenet_v2.
-        head_hidden: hidden units of each two-layer head; 0 makes heads linear.
+        encoder: convnet | resnet18 | resnet50 | mobilenet_v2 | swin_t | swin_s | swin_b; where tasks are labelled pixel
+            by pixel it gives a feature map (ResNets: dilated, at an eighth of the image's size) instead of a vector.
+        structure: split (heads on one shared representation) | mtan (each task attends to the shared feature maps).
+        head_hidden: hidden units of each two-layer head of a vector task; 0 makes heads linear.
+        head_channels: channels of each DeepLabV3 (ASPP) head of a dense task.
+        head_rates: dilations of its 3x3 branches, in cells of the feature map.
         weights: local torchvision (.pth) or reprkit (.safetensors) file to start the encoder from.
     """
 
-    encoder: Literal["convnet", "resnet18", "resnet50", "mobilenet_v2"] = "convnet"
+    encoder: Literal["convnet", "resnet18", "resnet50", "mobilenet_v2", "swin_t", "swin_s", "swin_b"] = "convnet"
+    structure: Literal["split", "mtan"] = "split"
     head_hidden: int = 64
+    head_channels: int = 256
+    head_rates: tuple[int, ...] = (12, 24, 36)
     weights: str | None = None
 
     def __post_init__(self) -> None:
         _check("model.head_hidden", self.head_hidden, self.head_hidden >= 0, "0 (linear heads) or more")
+        _check("model.head_channels", self.head_channels, self.head_channels >= 1, "at least 1")
+        rates = bool(self.head_rates) and min(self.head_rates) >= 1
+        _check("model.head_rates", list(self.head_rates), rates, "one or more dilations of at least 1")
 
 
 @dataclass(frozen=True)
@@ -246,15 +271,18 @@ class EmbedConfig:
         batch_size: images a forward pass.
         dtype: float32 | float16 on disk.
         precision: float32 | bf16 forward pass.
+        positions: pixels of each image whose representation is written, where tasks are labelled pixel by pixel.
     """
 
     checkpoint: Literal["last", "best"] = "best"
     batch_size: int = 256
     dtype: Literal["float32", "float16"] = "float32"
     precision: Literal["float32", "bf16"] = "float32"
+    positions: int = 32
 
     def __post_init__(self) -> None:
         _check("embed.batch_size", self.batch_size, self.batch_size >= 1, "at least 1")
+        _check("embed.positions", self.positions, self.positions >= 1, "at least 1")
 
 
 @dataclass(frozen=True)
