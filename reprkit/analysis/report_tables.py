@@ -13,8 +13,9 @@ from reprkit.analysis import style
 from reprkit.analysis.cost import cost_cells, cost_note, cost_table, read_costs
 from reprkit.analysis.differences import OWN_HEAD, UNCLEAR
 from reprkit.analysis.figures.marks import task_order
-from reprkit.analysis.figures.probes import FLOORS, METRIC_NAMES, PROBE_NAMES, headline
+from reprkit.analysis.figures.probes import FLOORS, PROBE_NAMES, headline
 from reprkit.analysis.gains import addition_gains, seed_gains
+from reprkit.analysis.metric_names import heading, metric_name, printed_with
 from reprkit.analysis.results import Results
 from reprkit.analysis.seeds import OVER_SEEDS, over_seeds
 from reprkit.analysis.tables import DELTA, dgr_rows, dgr_table, head_scores, note, table1
@@ -96,7 +97,7 @@ def heads_table(results: Results, changes: pd.DataFrame) -> Table:
         rows.append(row)
     text = note(gains, "in brackets:")
     if base:
-        text += f" Line below: paired difference from {base}, in points of accuracy. {_legend(base)}"
+        text += f" Line below: paired difference from {base}, in the units of the column. {_legend(base)}"
     if has_gain:
         text += f" {DELTA}: mean relative gain over single-task encoders (the paper's equation 6)."
     columns = ["Encoder", *[_with_metric(task, summary) for task in tasks], *([DELTA] if has_gain else [])]
@@ -159,7 +160,7 @@ def probes_table(results: Results, changes: pd.DataFrame) -> Table:
                 row.append(_score(cell.iloc[0], short, brief=True) if len(cell) else Entry(DASH))
             rows.append(row)
     kind = "over seeds" if (summary["interval"] == OVER_SEEDS).any() else "over test samples"
-    names = " and ".join(METRIC_NAMES.get(m, m) for m in dict.fromkeys(summary["metric"]))
+    names = " and ".join(metric_name(m) for m in dict.fromkeys(summary["metric"]))
     text = f"{names} (accuracies in %); in brackets: 95% interval {kind}." + (f" {_legend(base)}" if base else "")
     heads = ["Task", "Encoder", *["Floor" if p in FLOORS else PROBE_NAMES.get(p, p) for p in probes]]
     return make_table("probes", "Probes on frozen embeddings", heads, rows, text)
@@ -272,7 +273,7 @@ def make_table(name: str, title: str, columns: list[str], rows: list[list[Entry]
 
 def _score(row: pd.Series, change: Any, *, brief: bool = False) -> Entry:
     """A score with its interval, and the paired difference in words or (brief) as a mark alone."""
-    factor, digits = (100, 1) if "accuracy" in str(row["metric"]) else (1, 3)
+    factor, digits = printed_with(str(row["metric"]))
     value = float(row["value"])
     if not np.isfinite(value):
         return Entry(DASH)
@@ -305,7 +306,7 @@ def _between(low: float, high: float, digits: int, *, signs: bool = False) -> st
 
 def _with_metric(task: str, summary: pd.DataFrame) -> str:
     metric = str(summary.loc[summary["task"] == task, "metric"].iloc[0])
-    return f"{task} (%)" if metric == "accuracy" else f"{task} ({METRIC_NAMES.get(metric, metric)})"
+    return heading(task, metric)
 
 
 def _against_one(changes: pd.DataFrame) -> tuple[pd.DataFrame, str]:

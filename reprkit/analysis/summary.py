@@ -10,8 +10,10 @@ import pandas as pd
 
 from reprkit.analysis import style
 from reprkit.analysis.cautions import LEVEL, MEASURED, collapse_sentences, seed_counts
+from reprkit.analysis.delta import LOWER_IS_BETTER
 from reprkit.analysis.differences import OWN_HEAD, UNCLEAR, closest, pairs
 from reprkit.analysis.gains import addition_gains, gain_sentence, seed_gains
+from reprkit.analysis.metric_names import in_sentence
 from reprkit.analysis.results import Results
 from reprkit.analysis.seeds import OVER_SEEDS, over_seeds
 from reprkit.analysis.tables import head_scores
@@ -102,17 +104,16 @@ def _protocol(results: Results) -> Iterable[str]:
 def _best(results: Results, changes: pd.DataFrame, task: str) -> str:
     """Who scores highest on a task, and how the others stand to the baseline."""
     scores = head_scores(results)
-    own = scores[(scores["task"] == task) & scores["value"].notna()].sort_values(
-        "value", ascending=False, kind="stable"
-    )
+    own = scores[(scores["task"] == task) & scores["value"].notna()]
     metric = str(own["metric"].iloc[0])
+    falls = metric in LOWER_IS_BETTER
+    own = own.sort_values("value", ascending=falls, kind="stable")
     first = own.iloc[0]
     interval = f" (95% interval {score_text(first['low'], metric)} to {score_text(first['high'], metric)})"
     known = np.isfinite([first["low"], first["high"]]).all()
-    name = "accuracy" if metric == "accuracy" else "R²"
-    sentence = (
-        f"{task}: highest {name} of the own heads is {score_text(first['value'], metric)}{interval if known else ''}"
-    )
+    name = f"{'lowest' if falls else 'highest'} {in_sentence(metric)}"
+    value = score_text(first["value"], metric)
+    sentence = f"{task}: {name} of the own heads is {value}{interval if known else ''}"
     sentence += f", by {style.display(str(first['encoder']))}."
     others = changes[(changes["task"] == task) & (changes["predictor"] == OWN_HEAD)]
     if not len(others):

@@ -1,4 +1,4 @@
-"""The paper's Table 1 from a folder of results: accuracy a task, with intervals, and the multi-task gain."""
+"""The paper's Table 1 from a folder of results: a score a task, with intervals, and the multi-task gain."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from reprkit.analysis import style
 from reprkit.analysis.gains import addition_gains, gain_sentence, seed_gains
+from reprkit.analysis.metric_names import heading, printed_with
 from reprkit.analysis.results import Results, load_results
 from reprkit.analysis.seeds import OVER_SEEDS, over_seeds
 from reprkit.analysis.stats import wilson
@@ -165,12 +166,12 @@ def latex(rows: dict[str, dict[str, Cell]], columns: list[str], results: Results
 def _text_table(
     rows: dict[str, dict[str, Cell]], columns: list[str], results: Results
 ) -> tuple[list[str], list[list[str]]]:
-    percent = {c: _percent(c, results) for c in columns}
+    metrics = {c: _metric(c, results) for c in columns}
     cells = [
-        [style.display(name), *(_text(row[c], percent=percent[c]) if c in row else DASH for c in columns)]
+        [style.display(name), *(_text(row[c], metrics[c]) if c in row else DASH for c in columns)]
         for name, row in rows.items()
     ]
-    return ["Method", *(_heading(c, results) for c in columns)], cells
+    return ["Method", *(heading(c, m) if m else f"{c} (%)" for c, m in metrics.items())], cells
 
 
 def note(rows: dict[str, dict[str, Cell]], interval: str = "± is half of") -> str:
@@ -188,19 +189,13 @@ def _cell(record: Mapping[Hashable, Any]) -> Cell:
     return Cell(value, low, high, int(record["n_seeds"]), str(record["interval"]))
 
 
-def _percent(column: str, results: Results) -> bool:
-    """True if a column's scores are accuracies, printed in percent."""
-    metrics = set(results.scores.loc[results.scores["task"] == column, "metric"])
-    return metrics == {"accuracy"}
+def _metric(column: str, results: Results) -> str:
+    """The headline metric of a task; empty for Δ."""
+    metrics = results.scores.loc[results.scores["task"] == column, "metric"]
+    return "" if column == DELTA else str(metrics.iloc[0])
 
 
-def _heading(column: str, results: Results) -> str:
-    if column == DELTA:
-        return "Δ (%)"
-    return f"{column} (%)" if _percent(column, results) else f"{column} (R²)"
-
-
-def _text(cell: Cell, *, percent: bool) -> str:
-    factor, digits = (100, 1) if percent else (1, 2)
+def _text(cell: Cell, metric: str) -> str:
+    factor, digits = printed_with(metric) if metric else (1, 2)
     value = f"{cell.value * factor:.{digits}f}".replace("-", MINUS)
     return value if not np.isfinite(cell.half) else f"{value} ± {cell.half * factor:.{digits}f}"

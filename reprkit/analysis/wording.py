@@ -6,19 +6,20 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from reprkit.analysis.metric_names import in_percent, printed_with
 from reprkit.analysis.typeset import MINUS, signed
 
 
 def score_text(value: float, metric: str) -> str:
-    """A score: an accuracy in percent."""
-    return f"{100 * value:.1f}%" if metric == "accuracy" else f"{value:.3f}".replace("-", MINUS)
+    """A score: shares in percent."""
+    factor, digits = printed_with(metric)
+    return f"{factor * value:.{digits}f}{'%' if in_percent(metric) else ''}".replace("-", MINUS)
 
 
 def change_text(value: float, metric: str, *, unit: bool = True) -> str:
-    """A difference of scores, of accuracies in points."""
-    if metric != "accuracy":
-        return signed(value, 3)
-    return signed(100 * value, 1) + (" points" if unit else "")
+    """A difference of scores, of shares in points."""
+    factor, digits = printed_with(metric)
+    return signed(factor * value, digits) + (" points" if unit and in_percent(metric) else "")
 
 
 def span(values: pd.Series) -> str:

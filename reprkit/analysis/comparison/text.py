@@ -12,7 +12,8 @@ from reprkit.analysis import style
 from reprkit.analysis.comparison.measures import NEIGHBOURS, SIMILARITIES
 from reprkit.analysis.comparison.pairs import OVER_BOTH
 from reprkit.analysis.figures.marks import task_order
-from reprkit.analysis.figures.probes import HEAD, METRIC_NAMES, PROBE_NAMES
+from reprkit.analysis.figures.probes import HEAD, PROBE_NAMES
+from reprkit.analysis.metric_names import metric_name, printed_with
 from reprkit.analysis.typeset import DASH, MINUS, markdown_table, signed
 from reprkit.analysis.wording import about, listed, plural
 
@@ -128,7 +129,7 @@ def _probe_lines(rows: pd.DataFrame, tasks: Sequence[str], *, last: bool) -> lis
 
 
 def _number_range(rows: pd.DataFrame) -> str:
-    factor, digits = _units(str(rows["metric"].iloc[0]))
+    factor, digits = printed_with(str(rows["metric"].iloc[0]))
     low, high = (
         f"{factor * v:.{digits}f}" for v in (rows["smallest_detectable"].min(), rows["smallest_detectable"].max())
     )
@@ -136,7 +137,7 @@ def _number_range(rows: pd.DataFrame) -> str:
 
 
 def _difference(row: dict) -> str:
-    factor, digits = _units(row["metric"])
+    factor, digits = printed_with(row["metric"])
     if not np.isfinite(row["difference"]):
         return DASH
     text = signed(factor * row["difference"], digits)
@@ -228,7 +229,7 @@ def _view(view: str) -> str:
 
 
 def _metric_name(metric: str) -> str:
-    name = METRIC_NAMES.get(metric, metric)
+    name = metric_name(metric)
     return (
         f"{name} in points"
         if "accuracy" in metric
@@ -236,11 +237,6 @@ def _metric_name(metric: str) -> str:
         if metric == "mae"
         else name
     )
-
-
-def _units(metric: str) -> tuple[int, int]:
-    """Factor and digits with which a metric is printed."""
-    return (100, 1) if "accuracy" in metric else (1, 3)
 
 
 def _short(value: float, *, sign: bool = False) -> str:

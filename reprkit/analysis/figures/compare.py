@@ -14,7 +14,8 @@ from reprkit.analysis.comparison.pairs import OVER_BOTH
 from reprkit.analysis.comparison.pareto import dominates
 from reprkit.analysis.figures import marks
 from reprkit.analysis.figures.changes import BOLD, MOST_PANELS, changes_figure
-from reprkit.analysis.figures.probes import HEAD, METRIC_NAMES, PROBE_NAMES
+from reprkit.analysis.figures.probes import HEAD, PROBE_NAMES
+from reprkit.analysis.metric_names import metric_name
 from reprkit.analysis.typeset import signed
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ def _whiskers(rows: pd.DataFrame) -> str:
 
 
 def _unit(metric: str) -> str:
-    return "points of accuracy" if metric == "accuracy" else f"change of {METRIC_NAMES[metric]}"
+    return "points of accuracy" if metric == "accuracy" else f"change of {metric_name(metric)}"
 
 
 def _factor(metric: str) -> float:

@@ -12,7 +12,8 @@ from reprkit.analysis import style
 from reprkit.analysis.few_shot import ALL
 from reprkit.analysis.few_shot_summary import learning_curves
 from reprkit.analysis.figures import marks
-from reprkit.analysis.figures.probes import METRIC_NAMES, PROBE_NAMES
+from reprkit.analysis.figures.probes import PROBE_NAMES
+from reprkit.analysis.metric_names import metric_name
 from reprkit.analysis.seeds import OVER_SEEDS, over_seeds
 from reprkit.errors import InputError
 from reprkit.tasks import Task
@@ -70,7 +71,7 @@ def few_shot_figure(
             for axes, task in zip(line, names, strict=True):
                 own = summary[(summary["task"] == task) & (summary["probe"] == probe)]
                 _draw(axes, own, encoders, sizes, banded=len(encoders) <= MOST_BANDED)
-            name = METRIC_NAMES.get(metric, metric)
+            name = metric_name(metric)
             line[0].set_ylabel(f"{PROBE_NAMES.get(probe, probe)}: {name.lower()}")
         for column, task in zip(layout.T, names, strict=True):
             column[0].set_title(task)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from reprkit.analysis import style
 from reprkit.analysis.figures import marks
+from reprkit.analysis.metric_names import metric_name
 from reprkit.analysis.seeds import over_seeds
 from reprkit.errors import InputError
 from reprkit.tasks import Task
@@ -34,19 +35,6 @@ FLOORS = ("prior", "majority", "mean")
 
 HEAD = "head"
 """The encoder's own head among the probes; reports show its score apart, and not twice."""
-
-METRIC_NAMES = {
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "macro_f1": "Macro F1",
-    "within_one": "Within one class",
-    "quadratic_kappa": "Quadratic kappa",
-    "log_loss": "Log-loss (nats)",
-    "ece": "Calibration error",
-    "r2": "R²",
-    "mae": "MAE",
-    "rmse": "RMSE",
-}
 
 
 def headline(probes: pd.DataFrame) -> pd.DataFrame:
@@ -105,7 +93,7 @@ def _beside(
         )
         axes.set_title(task)
         kind = str(raw["metric"].iloc[0])
-        axes.set_ylabel(METRIC_NAMES.get(kind, kind))
+        axes.set_ylabel(metric_name(kind))
         floor = floors[task]
         in_view = marks.fit_y(axes, own[["value", "low", "high"]], raw["value"], bounds=_bounds(kind), keep=floor)
         dashed |= in_view
@@ -131,7 +119,7 @@ def _in_rows(
     for row, task in zip(layout, names, strict=True):
         kind = str(ladder.loc[ladder["task"] == task, "metric"].iloc[0])
         floor = f" ({floors[task]:.2f} without the embedding)" if np.isfinite(floors[task]) else ""
-        row[0].set_ylabel(f"{task}: {METRIC_NAMES.get(kind, kind).lower()}{floor}", fontweight="bold")
+        row[0].set_ylabel(f"{task}: {metric_name(kind).lower()}{floor}", fontweight="bold")
         for axes, probe in zip(row, groups, strict=True):
             own, raw = (f[(f["task"] == task) & (f["probe"] == probe)] for f in (summary, ladder))
             marks.draw_rows(axes, own, raw, encoders=encoders)

@@ -10,7 +10,8 @@ import pandas as pd
 
 from reprkit.analysis import style
 from reprkit.analysis.figures import marks
-from reprkit.analysis.figures.probes import METRIC_NAMES, PROBE_NAMES, headline
+from reprkit.analysis.figures.probes import PROBE_NAMES, headline
+from reprkit.analysis.metric_names import metric_name
 from reprkit.analysis.seeds import OVER_SAMPLES, OVER_SEEDS, over_seeds
 from reprkit.analysis.sensitivity import summarise_sensitivity
 from reprkit.errors import InputError
@@ -69,7 +70,7 @@ def sensitivity_figure(
             floor = float(sensitivity.loc[sensitivity["task"] == task, "floor"].mean())
             _fit(axes, own["value"], band, floor)
             axes.set_title(task)
-            axes.set_xlabel(METRIC_NAMES.get(kind, kind))
+            axes.set_xlabel(metric_name(kind))
         _legend(figure, panels[0], groups)
         marks.note(figure, _note(numbers))
     return figure
