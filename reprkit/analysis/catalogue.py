@@ -18,7 +18,7 @@ from reprkit.analysis.estimates import Estimate, Undefined
 from reprkit.analysis.metric import NEIGHBOURS, RIGID, TRANSFORMATIONS, Given, Metric, Pair
 from reprkit.analysis.moments import SufficientStatistics
 from reprkit.analysis.similarity import above_chance
-from reprkit.analysis.stats import t_interval
+from reprkit.analysis.stats import sample_interval
 
 
 def _varying(value: Callable[[SufficientStatistics], float]) -> Callable[[Given], Estimate]:
@@ -239,12 +239,16 @@ METRICS: dict[str, Metric] = {
         Metric(
             "leep", "head", "classes", NOTHING, "higher", -INF, 0,
             "log likelihood of a task given the soft predictions of another task's head", "Nguyen et al., ICML 2020",
-            lambda logits, targets: Estimate(float(transfer.leep(transfer.probabilities(logits), targets).mean())),
+            lambda logits, targets, groups=None: Estimate(
+                float(transfer.leep(transfer.probabilities(logits), targets).mean())
+            ),
         ),
         Metric(
             "nce", "head", "classes", NOTHING, "higher", -INF, 0,
             "minus the entropy of a task given the hard predictions of another task's head", "Tran et al., ICCV 2019",
-            lambda logits, targets: Estimate(*t_interval(transfer.nce(logits.argmax(axis=1), targets))),
+            lambda logits, targets, groups=None: Estimate(
+                *sample_interval(transfer.nce(logits.argmax(axis=1), targets), groups)
+            ),
         ),
         Metric(
             "cka", "pair", "none", RIGID, "", -INF, INF,

@@ -105,7 +105,7 @@ class _View:
         self.file = file
         self.path, self.label, self.seed = getattr(file, "path", file.label), file.label, file.seed
         self.splits, self.tasks, self.dim = file.splits, file.tasks, file.dim
-        self.trained_tasks, self.meta = file.trained_tasks, copy.deepcopy(file.meta)
+        self.trained_tasks, self.groups, self.meta = file.trained_tasks, file.groups, copy.deepcopy(file.meta)
 
     def num_rows(self, split: str) -> int:
         return int(self.file.num_rows(split))

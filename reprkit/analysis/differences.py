@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from reprkit.analysis import style
 from reprkit.analysis.delta import LOWER_IS_BETTER
 from reprkit.analysis.figures.probes import FLOORS, headline
+from reprkit.analysis.groups import COLUMN as GROUP
+from reprkit.analysis.groups import Codes, group_names
 from reprkit.analysis.results import Results, Run, predictions
 from reprkit.analysis.seeds import OVER_SAMPLES, OVER_SEEDS
 from reprkit.analysis.stats import paired_bootstraps, paired_changes, t_interval
@@ -75,7 +77,7 @@ def differences(results: Results, *, baseline: str = "vanilla") -> pd.DataFrame:
     ladder = probes.loc[~probes["probe"].isin(FLOORS), list(heads.columns)]
     rows = pd.concat([frame for frame in (heads, ladder) if len(frame)] or [heads], ignore_index=True)
     by_sample = _SamplePairs(results)
-    paired: dict[int, NDArray[np.int8]] = {}
+    paired: dict[int, tuple[NDArray[np.int8], Codes | None]] = {}
     made: list[dict[str, Any]] = []
     for encoder, other in pairs(results.encoders, baseline):
         mine, theirs = rows[rows["encoder"] == encoder], rows[rows["encoder"] == other]
@@ -101,14 +103,19 @@ def differences(results: Results, *, baseline: str = "vanilla") -> pd.DataFrame:
     return pd.DataFrame(made, columns=COLUMNS)
 
 
-def _bootstraps(columns: Mapping[int, NDArray[np.int8]]) -> Iterator[tuple[int, tuple[float, float, float]]]:
-    """Difference, low and high of each column of per-sample changes, those of one length in few passes."""
-    for size in dict.fromkeys(map(len, columns.values())):
-        numbers = [number for number, column in columns.items() if len(column) == size]
+def _bootstraps(
+    columns: Mapping[int, tuple[NDArray[np.int8], Codes | None]],
+) -> Iterator[tuple[int, tuple[float, float, float]]]:
+    """Difference, low and high of each column of per-sample changes; those of one length and groups in few passes."""
+    alike: dict[tuple[int, bytes], list[int]] = {}
+    for number, (changes, groups) in columns.items():
+        alike.setdefault((len(changes), b"" if groups is None else groups.tobytes()), []).append(number)
+    for (size, _), numbers in alike.items():
         step = max(1, MOST_ENTRIES // max(size, 1))
         for start in range(0, len(numbers), step):
             some = numbers[start : start + step]
-            yield from zip(some, paired_bootstraps(np.stack([columns[n] for n in some], axis=1)), strict=True)
+            table = np.stack([columns[n][0] for n in some], axis=1)
+            yield from zip(some, paired_bootstraps(table, groups=columns[some[0]][1]), strict=True)
 
 
 def universality_differences(universality: pd.DataFrame, *, baseline: str = "vanilla") -> pd.DataFrame:
@@ -151,8 +158,10 @@ class _SamplePairs:
         self.runs = results.runs
         self.tables: dict[tuple[Run, str], Mapping[str, pd.DataFrame]] = {}
 
-    def __call__(self, encoder: str, other: str, seed: int, task: str, predictor: str) -> NDArray[np.int8] | None:
-        """Changes of being right, sample by sample, or None if predictions are missing or do not match."""
+    def __call__(
+        self, encoder: str, other: str, seed: int, task: str, predictor: str
+    ) -> tuple[NDArray[np.int8], Codes | None] | None:
+        """`paired_changes`, or None if predictions are missing or do not match."""
         read: Callable[[Run], Mapping[str, pd.DataFrame]] = predictions
         if predictor == OWN_HEAD:
             read = head_predictions
@@ -200,6 +209,8 @@ def head_predictions(run: Run) -> dict[str, pd.DataFrame]:
                     continue
                 target = embeddings.targets("test", name)
                 frame = pd.DataFrame({"id": ids.astype(str), "target": target, OWN_HEAD: logits.argmax(axis=1)})
+                if embeddings.groups:
+                    frame[GROUP] = group_names(ids, embeddings.groups, str(path))
                 tables[name] = frame[task.valid(target)]
     except (InputError, OSError):
         return {}

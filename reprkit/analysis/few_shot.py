@@ -16,6 +16,9 @@ The reference is the same predictor fitted to all train rows. A draw holds as ma
 classes weigh alike too: it is what the curve ends in. That is why `balanced_accuracy` stands beside `accuracy`: on
 uneven classes a predictor that knows their shares has an advantage in the latter, which no curve here has.
 
+Of a dense task a shot is a labelled pixel. All pixels of an image are on one side, since its split is theirs; several
+of a draw may be of one image.
+
 An encoder that was trained for the task has seen the labels of all train rows. Its curve tells how readily the classes
 fall apart in its space, not how few labels an application needs.
 """
@@ -25,7 +28,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +36,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from reprkit.analysis.groups import Codes, count_units, some_groups
 from reprkit.analysis.linalg import ordered_map
 from reprkit.analysis.probes.protocol import choose_tasks
 from reprkit.analysis.rows import Rows
@@ -73,6 +77,7 @@ class FewShotProtocol:
         c: inverse regularisation of `linear`.
         resamples: of the test samples, for intervals.
         carve: True if val had to be taken out of train.
+        groups: separator before which ids name the group of a row, where rows come in groups.
     """
 
     version: int = 1
@@ -82,11 +87,13 @@ class FewShotProtocol:
     c: float = 1.0
     resamples: int = 1000
     carve: bool = False
+    groups: str = ""
 
     @property
     def id(self) -> str:
         """Digest of all settings: numbers with the same id may be compared."""
-        return config_digest(self)
+        settings = asdict(self)
+        return config_digest(settings if self.groups else {k: v for k, v in settings.items() if k != "groups"})
 
 
 def few_shot(
@@ -114,7 +121,8 @@ def few_shot(
     Returns:
         One row a task, probe (`ncm`, `linear`), number of shots, draw and metric (`accuracy`, `balanced_accuracy`):
         encoder, seed, task, probe, shots (0: all train samples, one draw), draw, metric, value; samples_low,
-        samples_high: 95% bootstrap interval over test samples of the mean over the draws, the same on all of them;
+        samples_high: 95% bootstrap interval over test samples (or the groups they come in) of the mean over the draws,
+        the same on all of them;
         n_train, n_test, status, protocol_id. `few_shot_summary` averages over the draws.
 
     Raises:
@@ -127,7 +135,7 @@ def few_shot(
         raise InputError(f"few-shot: draws: {draws} should be at least 1")
     ws = Workspace.of(embeddings)
     names = choose_tasks(list(ws.tasks), ws.trained_tasks, tasks, ws.source)
-    protocol = FewShotProtocol(shots=sizes, draws=draws, seed=seed, carve=ws.carved)
+    protocol = FewShotProtocol(shots=sizes, draws=draws, seed=seed, carve=ws.carved, groups=ws.groups)
     common = {"encoder": label or ws.label, "seed": ws.seed, "protocol_id": protocol.id}
     rows = [common | {"task": name} | row for name in names for row in _task_rows(ws, ws.tasks[name], protocol)]
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -205,9 +213,9 @@ def _task_rows(ws: Workspace, task: Task, protocol: FewShotProtocol) -> Iterator
     predictors = _fit(ws, task, shots, protocol)
     right = _right(ws, [fit for fits in predictors.values() for fit in fits], present, truth)
     ends = np.cumsum([len(fits) for fits in predictors.values()])
-    groups = dict(zip(predictors, np.split(right, ends[:-1]), strict=True))
-    for (probe, n), own in groups.items():
-        scores, intervals = _scores(own[:, tested], truth[tested], protocol.resamples)
+    units = some_groups(ws.group_codes("test"), tested)
+    for (probe, n), own in zip(predictors, np.split(right, ends[:-1]), strict=True):
+        scores, intervals = _scores(own[:, tested], truth[tested], protocol.resamples, units)
         used = {**sizes, "n_train": n * len(present)} if n else sizes
         for metric in METRICS:
             low, high = intervals[metric]
@@ -310,20 +318,21 @@ def _right(ws: Workspace, predictors: Sequence[Linear], present: NDArray, truth:
 
 
 def _scores(
-    right: NDArray, truth: NDArray, resamples: int
+    right: NDArray, truth: NDArray, resamples: int, groups: Codes | None = None
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, tuple[float, float]]]:
     """Metric -> value of each draw; metric -> interval of their mean over test samples.
 
     Args:
-        right: [draws, n]; truth: [n] class indices; resamples: of the samples.
+        right: [draws, n]; truth: [n] class indices; resamples: of the samples; groups: [n] that they come in.
     """
     _, encoded, counts = np.unique(truth, return_inverse=True, return_counts=True)
     hot = sparse.csr_array((np.ones(len(truth)), (np.arange(len(truth)), encoded)))
     hits = right @ hot
     values = {"accuracy": hits.sum(axis=1) / len(truth), "balanced_accuracy": (hits / counts).mean(axis=1)}
     shares = sparse.csr_array(hot * right.mean(axis=0)[:, None])
-    hit, size = np.hsplit(bootstrap_sums(sparse.hstack([shares, hot], format="csr"), resamples), 2)
+    hit, size = np.hsplit(bootstrap_sums(sparse.hstack([shares, hot], format="csr"), resamples, groups=groups), 2)
     seen = size > 0
     recall = np.where(seen, hit / np.where(seen, size, 1), 0).sum(axis=1) / seen.sum(axis=1)
-    drawn = {"accuracy": hit.sum(axis=1) / len(truth), "balanced_accuracy": recall}
-    return values, {metric: percentile_interval(statistic) for metric, statistic in drawn.items()}
+    drawn = {"accuracy": hit.sum(axis=1) / size.sum(axis=1), "balanced_accuracy": recall}
+    units = None if groups is None else count_units(groups, len(truth))
+    return values, {metric: percentile_interval(statistic, n=units) for metric, statistic in drawn.items()}

@@ -13,10 +13,11 @@ from tqdm import tqdm
 
 from reprkit.analysis.catalogue import METRICS
 from reprkit.analysis.estimates import Estimate, Undefined
+from reprkit.analysis.groups import some_groups
 from reprkit.analysis.metric import Given, Metric, Pair
 from reprkit.analysis.moments import SufficientStatistics, sufficient_statistics
 from reprkit.analysis.rows import Rows, stratified_rows
-from reprkit.analysis.workspace import SPLITS, Workspace, carve_by_id
+from reprkit.analysis.workspace import SPLITS, Workspace
 from reprkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ def geometry(
     Returns:
         Rows with `COLUMNS`, one a metric, or one a task and metric (task "" where it needs none). trained_for: the task
         of an encoder trained for that one alone, else "". metric: a name of `catalogue.METRICS`; `leep:age` and
-        `nce:age` use the outputs that the file holds of the head of age. low and high: 95% interval over rows, of
-        metrics that are means over rows; NaN for others. n: rows the value is made from. status: `ok`, which may be
-        followed by `; ` and remarks; otherwise why value is NaN.
+        `nce:age` use the outputs that the file holds of the head of age. low and high: 95% interval over rows (or
+        their groups), of metrics that are means over rows; NaN for others. n: rows the value is made from. status:
+        `ok`, which may be followed by `; ` and remarks; otherwise why value is NaN.
 
     Raises:
         InputError: an unknown task or split, a missing split, or z that is not finite.
@@ -244,9 +245,10 @@ def _measure_heads(workspace: Workspace, split: str, names: Sequence[str]) -> It
             targets = workspace.targets(split, name)
             valid = np.flatnonzero(targets >= 0)
             own = logits if len(valid) == len(logits) else logits[valid]
+            groups = some_groups(workspace.group_codes(split), valid)
             for metric in METRICS.values():
                 if metric.needs == "head":
-                    compute = partial(metric.compute, own, targets[valid]) if len(valid) else _no_targets
+                    compute = partial(metric.compute, own, targets[valid], groups) if len(valid) else _no_targets
                     yield {"task": name} | _row(f"{metric.name}:{source}", compute, len(valid), len(valid))
 
 
@@ -275,14 +277,9 @@ def _no_targets() -> Estimate:
 
 def _head_outputs(workspace: Workspace, split: str, task: str) -> NDArray[np.float32] | None:
     """Logits [N, C] of the encoder's own head, in the order of the split's rows; None if the file has none."""
-    reader = workspace.embeddings
-    if not workspace.carved or split == "test":
-        return reader.logits(split, task)
-    logits = reader.logits("train", task)
-    if logits is None:
-        return None
-    held_out = carve_by_id(reader.ids("train"))
-    return np.asarray(logits[held_out if split == "val" else ~held_out])
+    mask = workspace.mask(split)
+    logits = workspace.embeddings.logits(split if mask is None else "train", task)
+    return logits if mask is None or logits is None else np.asarray(logits[mask])
 
 
 def _all_rows(workspace: Workspace, split: str) -> Rows:

@@ -96,7 +96,8 @@ class Metric:
         low, high: limits of its value; that of H is C - 1.
         meaning: one line.
         source: paper.
-        compute: `Given` (`Pair` for a pair; logits [N, S] and targets [N] for a head) -> Estimate, or raises Undefined.
+        compute: `Given` (`Pair` for a pair; logits [N, S], targets [N] and groups [N] or None for a head) -> Estimate,
+            or raises Undefined.
     """
 
     name: str

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from reprkit.analysis.groups import Codes, count_units
 from reprkit.analysis.linalg import one_hot, row_slices
 from reprkit.analysis.stats import percentile_interval, resample_counts
 
@@ -100,18 +101,21 @@ def first_axis_share(gram: NDArray, counts: ArrayLike) -> float:
     return float(values.max() / values.sum()) if np.trace(scaled) > 0 else float("nan")
 
 
-def triplet_accuracy(z: NDArray, y: NDArray, *, triplets: int = TRIPLETS, seed: int = 0) -> Triple:
+def triplet_accuracy(
+    z: NDArray, y: NDArray, *, triplets: int = TRIPLETS, seed: int = 0, groups: Codes | None = None
+) -> Triple:
     """Share of random triplets whose distances are in the order of their targets, with a 95% interval.
 
     Triplets (a, b, c) are drawn evenly among those with |y_a - y_b| < |y_a - y_c|; equal distances count as half
     right. Triplets that share a sample are not independent: the interval takes samples as the unit, by the variance
-    of a mean over multiway clusters (Cameron, Gelbach and Miller, JBES 2011).
+    of a mean over multiway clusters (Cameron, Gelbach and Miller, JBES 2011), or the groups that they come in.
 
     Args:
         z: [N, D] rows.
         y: [N] targets.
         triplets: how many.
         seed: of the draw.
+        groups: [N] of the rows.
 
     Returns:
         accuracy, low, high; NaN if no triplet is in order.
@@ -134,19 +138,31 @@ def triplet_accuracy(z: NDArray, y: NDArray, *, triplets: int = TRIPLETS, seed: 
         right[part] = (close < wide) + 0.5 * (close == wide)
     value = right.mean()
     error = right - value
-    by_sample = np.bincount(drawn.T.ravel(), np.tile(error, 3), len(target))
-    own = (error**2).sum()  # every triplet is in three samples: its own noise counts once
-    half = 1.96 * np.sqrt(max((by_sample**2).sum() - 2 * own, own)) / len(drawn)
+    first, second, third = units = drawn.T if groups is None else groups[drawn.T]
+    once = np.stack([first == first, second != first, (third != first) & (third != second)])  # in a unit, once
+    by_unit = np.bincount(units.ravel(), (error * once).ravel(), len(target))
+    own = (error**2).sum()  # every triplet is in up to three units: its own noise counts once
+    more = (error**2 * (once.sum(axis=0) - 1)).sum()
+    half = 1.96 * np.sqrt(max((by_unit**2).sum() - more, own)) / len(drawn)
     return float(value), float(max(value - half, 0.0)), float(min(value + half, 1.0))
 
 
-def spearman_interval(x: NDArray, y: NDArray, *, resamples: int = RESAMPLES, seed: int = 0) -> Triple:
-    """Spearman correlation of x and y [N] with its 95% percentile bootstrap interval; NaN if either is constant."""
+def spearman_interval(
+    x: NDArray, y: NDArray, *, resamples: int = RESAMPLES, seed: int = 0, groups: Codes | None = None
+) -> Triple:
+    """Spearman correlation of x and y [N] with its 95% percentile bootstrap interval; NaN if either is constant.
+
+    With `groups` [N] whole groups are resampled.
+    """
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return NOTHING
     value = weighted_spearman(x, y, np.ones((1, len(x))))[0]
-    drawn = np.concatenate([weighted_spearman(x, y, counts) for counts in resample_counts(len(x), resamples, seed)])
-    return float(value), *percentile_interval(drawn, n=len(x))
+    units = count_units(groups, len(x))
+    if groups is not None and units < 2:
+        return float(value), float("nan"), float("nan")
+    counts = (c if groups is None else c[:, groups] for c in resample_counts(units, resamples, seed))
+    drawn = np.concatenate([weighted_spearman(x, y, each) for each in counts])
+    return float(value), *percentile_interval(drawn, n=units)
 
 
 def weighted_spearman(x: NDArray, y: NDArray, counts: NDArray) -> NDArray[np.float64]:

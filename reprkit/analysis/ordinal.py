@@ -21,12 +21,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from reprkit.analysis.groups import Codes, some_groups
 from reprkit.analysis.linalg import single_thread_blas
 from reprkit.analysis.order import (
     NOTHING,
@@ -69,7 +70,8 @@ def ordinal_alignment(
     """Measure how well the order of ordinal and regression targets shows in the test split of an embeddings file.
 
     The ridge direction is fitted on train, its penalty chosen on val, and scored on test. On a map it is the least
-    squares direction of one half of the samples (by a hash of their ids), scored on the other half.
+    squares direction of one half of the samples (by a hash of their ids), scored on the other half. Where samples come
+    in groups, halves hold whole groups and intervals are over groups.
 
     Args:
         embeddings: an open embeddings file, or its workspace.
@@ -111,21 +113,38 @@ def _in_z(ws: Workspace, task: Task) -> list[dict[str, Any]]:
     rows = stratified_rows(target, max(SAMPLES, task.num_outputs))
     scored = task.valid(target)
     scores = _ridge_scores(ws, task)
-    direction = (scores[scored], target[scored]) if scores is not None else (np.zeros(0), np.zeros(0))
-    return _measure(task, ws.rows("test", rows), target[rows], *direction)
+    if scores is None:
+        scores, scored = np.zeros(0), np.zeros(0, np.int64)
+    codes = ws.group_codes("test")
+    direction = _Direction(scores[scored], target[scored], some_groups(codes, scored))
+    return _measure(task, ws.rows("test", rows), target[rows], some_groups(codes, rows), direction)
 
 
 def _on_map(ws: Workspace, task: Task, rows: NDArray[np.int64], points: NDArray) -> list[dict[str, Any]]:
     target = ws.targets("test", task.name)[rows]
-    valid = task.valid(target)
-    points, target, fit = points[valid], target[valid], carve_by_id(ws.ids("test")[rows[valid]], 2)
+    valid = np.flatnonzero(task.valid(target))
+    points, target, rows = points[valid], target[valid], rows[valid]
+    names = ws.group_names("test")
+    fit = carve_by_id((ws.ids("test") if names is None else names)[rows], 2)
+    codes = some_groups(ws.group_codes("test"), rows)
     design = np.column_stack([np.ones(len(points)), points])
     solution = np.linalg.lstsq(design[fit], target[fit].astype(np.float64), rcond=None)[0]
-    return _measure(task, points, target, design[~fit] @ solution, target[~fit])
+    direction = _Direction(design[~fit] @ solution, target[~fit], some_groups(codes, ~fit))
+    return _measure(task, points, target, codes, direction)
 
 
-def _measure(task: Task, points: NDArray, y: NDArray, scores: NDArray, scored_y: NDArray) -> list[dict[str, Any]]:
-    """The rows of one task in one space; `scores` are places along the direction of samples with targets `scored_y`."""
+class _Direction(NamedTuple):
+    """Places of some samples along a direction, their targets, and the groups they come in."""
+
+    scores: NDArray
+    y: NDArray
+    codes: Codes | None
+
+
+def _measure(
+    task: Task, points: NDArray, y: NDArray, codes: Codes | None, direction: _Direction
+) -> list[dict[str, Any]]:
+    """The rows of one task in one space; `codes` are the groups that samples come in."""
     groups, values, remarks = _classes(task, y)
     counts = np.bincount(groups, minlength=len(values))
     problem = _problem(points, counts)
@@ -141,15 +160,15 @@ def _measure(task: Task, points: NDArray, y: NDArray, scores: NDArray, scored_y:
         found = {
             "centroid_spearman": (rho, math.nan, math.nan),
             "first_axis_share": (first_axis_share(gram, counts[kept]), math.nan, math.nan),
-            "triplet_accuracy": triplet_accuracy(points, y),
-            "direction_spearman": spearman_interval(scores, scored_y),
+            "triplet_accuracy": triplet_accuracy(points, y, groups=codes),
+            "direction_spearman": spearman_interval(direction.scores, direction.y, groups=direction.codes),
         }
     return [
         {
             "metric": metric,
             **dict(zip(("value", "low", "high"), found[metric], strict=True)),
             "p_value": p_value if metric == "centroid_spearman" else math.nan,
-            "n": len(scores) if metric == "direction_spearman" else len(points),
+            "n": len(direction.scores) if metric == "direction_spearman" else len(points),
             "status": problem or ("ok" + remarks if found[metric][0] == found[metric][0] else _UNDEFINED[metric]),
         }
         for metric in METRICS

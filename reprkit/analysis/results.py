@@ -148,9 +148,9 @@ def find_runs(folder: Path) -> list[Run]:
 
 
 def predictions(run: Run) -> dict[str, pd.DataFrame]:
-    """Per-sample predictions of a run, by the slug of the task: columns id, target and one a probe."""
+    """Per-sample predictions of a run, by the slug of the task: columns id, (group,) target and one a probe."""
     files = sorted((run.path / "predictions").glob("*.csv"))
-    return {path.stem: pd.read_csv(path, dtype={"id": "string"}) for path in files}
+    return {path.stem: pd.read_csv(path, dtype={"id": "string", "group": "string"}) for path in files}
 
 
 def _identity(path: Path, encoder: str, seed: int) -> tuple[str, int, str]:

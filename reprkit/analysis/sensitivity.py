@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,11 @@ from numpy.typing import NDArray
 from reprkit.analysis.differences import UNCLEAR, pairs
 from reprkit.analysis.dispersion import UNKNOWN, Dispersion, dispersion, minus
 from reprkit.analysis.figures.probes import FLOORS, HEAD
+from reprkit.analysis.groups import COLUMN as GROUP
+from reprkit.analysis.groups import Codes, count_units, groups_of_table, some_groups, sum_groups
 from reprkit.analysis.results import Results, predictions
 from reprkit.analysis.seeds import over_seeds
-from reprkit.analysis.stats import bootstrap_sums, percentile_interval
+from reprkit.analysis.stats import bootstrap_means, percentile_interval
 from reprkit.errors import InputError
 from reprkit.files import slug
 from reprkit.tasks import Task
@@ -62,7 +65,8 @@ def sensitivity(
 
     Args:
         predictions: task (or its file name) -> id, target, and one column a probe with the floor among them: of
-            `ProbeResult.predictions` or `results.predictions`. Rows in any order.
+            `ProbeResult.predictions` or `results.predictions`. Rows in any order; whole groups are resampled where a
+            column `group` names them.
         tasks: task records by name; tasks without a table are left out.
         probes: columns to compare; None takes all but those of `NO_CHOICE`. Numbers compare only over the same probes.
         label, seed: of the encoder, for the table.
@@ -83,14 +87,14 @@ def sensitivity(
     rows = []
     for task, table in _tables(predictions, tasks):
         ladder = _Ladder.of(table, task, probes)
-        sums = bootstrap_sums(ladder.samples, resamples) / len(ladder.samples)
-        relative, spread = ladder.relative(sums, level), ladder.spread(sums, level)
-        means, floor = ladder.means[:-1], ladder.means[-1]
-        best, worst = int(means.argmax()), int(means.argmin())
-        extent = means[best] - means[worst]
-        regret = extent / (means[best] - floor) if relative else np.nan
+        means = bootstrap_means(ladder.samples, resamples, groups=ladder.groups)
+        relative, spread = ladder.relative(means, level), ladder.spread(means, level)
+        scores, floor = ladder.means[:-1], ladder.means[-1]
+        best, worst = int(scores.argmax()), int(scores.argmin())
+        extent = scores[best] - scores[worst]
+        regret = extent / (scores[best] - floor) if relative else np.nan
         known = relative or UNKNOWN
-        numbers = (*known.ends, known.signed, *spread.ends, extent, regret, means.mean(), floor)
+        numbers = (*known.ends, known.signed, *spread.ends, extent, regret, scores.mean(), floor)
         names = (ladder.probes[best], ladder.probes[worst], " ".join(ladder.probes))
         status = "ok" if relative else NO_HEADROOM
         rows.append((label, seed, task.name, *numbers, *names, len(ladder.samples), status))
@@ -132,9 +136,9 @@ def sensitivity_difference(
         first, second = _Ladder.of(table, task, probes), _Ladder.of(theirs[task.name], task, probes)
         _check_paired(first, second, task.name)
         both = np.hstack([first.samples, second.samples])
-        sums = np.hsplit(bootstrap_sums(both, resamples) / len(both), 2)
+        means = np.hsplit(bootstrap_means(both, resamples, groups=first.groups), 2)
         before, after = (
-            (one.relative(own, level), one.spread(own, level)) for one, own in zip((first, second), sums, strict=True)
+            (one.relative(own, level), one.spread(own, level)) for one, own in zip((first, second), means, strict=True)
         )
         new, old = after[0] or UNKNOWN, before[0] or UNKNOWN
         value = minus(new, old)
@@ -198,17 +202,18 @@ def run_sensitivity_differences(results: Results, *, baseline: str = "vanilla", 
 
 @dataclass(frozen=True)
 class _Ladder:
-    """Scores of the probes, then of the floor, on each test sample [n, P + 1], in the order of the ids."""
+    """Scores of the probes, then of the floor, on each test sample [n, P + 1], in the order of the ids; its groups."""
 
     probes: tuple[str, ...]
     samples: NDArray[np.float64]
     ids: NDArray
     target: NDArray
+    groups: Codes | None
 
     @classmethod
     def of(cls, table: pd.DataFrame, task: Task, probes: Sequence[str] | None) -> _Ladder:
         where = f"sensitivity, task '{task.name}'"
-        names = sorted(set(map(str, table)) - {"id", "target", *NO_CHOICE}) if probes is None else probes
+        names = sorted(set(map(str, table)) - {"id", "target", GROUP, *NO_CHOICE}) if probes is None else probes
         floor = next((name for name in FLOORS if name in table), FLOORS[0])
         for name in ("id", "target", *names, floor):
             if name not in table:
@@ -218,24 +223,34 @@ class _Ladder:
         ids = table["id"].to_numpy(str)
         if len(np.unique(ids)) < len(ids):
             raise InputError(f"{where}: the predictions hold an id twice; ids must be unique")
-        if len(ids) < 2:
-            raise InputError(f"{where}: {len(ids)} test samples are too few; probe a split that has more targets")
         order = np.argsort(ids)
+        groups = some_groups(groups_of_table(table), order)
+        if count_units(groups, len(ids)) < 2:
+            what = f"{len(ids)} test samples" + ("" if groups is None else " of one group")
+            raise InputError(f"{where}: {what} are too few; probe a split that has more targets")
         target = table["target"].to_numpy()[order]
         guessed = table[[*names, floor]].to_numpy()[order]
         if task.is_discrete:
             samples = (guessed == target[:, None]).astype(np.float64)
         else:  # their mean is R2
             samples = 1.0 - (guessed - target[:, None]) ** 2 / (float(target.var()) or 1.0)
-        return cls(tuple(names), samples, ids[order], target)
+        return cls(tuple(names), samples, ids[order], target, groups)
 
     @property
     def means(self) -> NDArray[np.float64]:
         return np.asarray(self.samples.mean(axis=0))
 
+    @cached_property
+    def influence(self) -> NDArray[np.float64]:
+        """What each independent unit adds to the means: samples, or of a group its deviation in units of a mean one."""
+        if self.groups is None:
+            return self.samples
+        sums = sum_groups(self.samples - self.means, self.groups)
+        return np.asarray(sums * (len(sums) / len(self.samples)) + self.means)
+
     def spread(self, resampled: NDArray, level: float) -> Dispersion:
         """Of the mean scores themselves."""
-        return dispersion(_centred(self.means), _centred(resampled), _centred(self.samples), level=level)
+        return dispersion(_centred(self.means), _centred(resampled), _centred(self.influence), level=level)
 
     def relative(self, resampled: NDArray, level: float) -> Dispersion | None:
         """Of the normalised scores; None if the mean gain over the floor is not told apart from 0."""
@@ -248,7 +263,7 @@ class _Ladder:
             """Of the vector, to first order: a resample whose own gain is near 0 must not count for all the others."""
             return (_centred(scores) - vector * _gain(scores)[:, None]) / gain
 
-        return dispersion(vector, vector + error(resampled), error(self.samples), level=level)
+        return dispersion(vector, vector + error(resampled), error(self.influence), level=level)
 
 
 def _centred(scores: NDArray) -> NDArray[np.float64]:
@@ -268,6 +283,9 @@ def _check_paired(first: _Ladder, second: _Ladder, task: str) -> None:
         raise InputError(f"{where}: the encoders have different probes ({names}); name those that both have")
     if not np.array_equal(first.ids, second.ids):
         raise InputError(f"{where}: the encoders were probed on different samples; compare on one test split")
+    codes = [np.empty(0, np.int64) if one.groups is None else one.groups for one in (first, second)]
+    if not np.array_equal(codes[0], codes[1]):
+        raise InputError(f"{where}: the encoders have their samples in different groups; probe both alike")
     if not np.array_equal(first.target, second.target):
         raise InputError(f"{where}: the same ids have different targets; compare the same task of one data set")
 

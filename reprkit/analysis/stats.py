@@ -16,21 +16,30 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.special import ndtr, ndtri, stdtrit
 
+from reprkit.analysis.groups import COLUMN, Codes, count_units, groups_of_table, sum_groups
 from reprkit.analysis.linalg import single_thread_blas
 from reprkit.errors import InputError
 
 RESAMPLES_A_BLOCK = 64
 
 
-def bootstrap_sums(values: Any, resamples: int, *, seed: int = 0) -> NDArray[np.float64]:
+def bootstrap_sums(values: Any, resamples: int, *, seed: int = 0, groups: Codes | None = None) -> NDArray[np.float64]:
     """Sums of the columns of `values` [n, m] over bootstrap resamples of its rows: [resamples, m].
 
     The resamples depend on `n`, `resamples` and `seed` alone, so that columns given together or in separate calls are
     resampled alike: differences of them are paired. Any statistic that is a function of sums (a mean, a recall, R2)
     follows from these without touching the samples again. `values` may be a SciPy sparse array.
+
+    With `groups` [n] whole groups are drawn, as many as there are (the cluster bootstrap), and n is their number above;
+    a resample then holds more or fewer rows than there are, so that a mean needs their count as one of the columns. Of
+    one group nothing is known of the spread: all NaN.
     """
     table = values if sparse.issparse(values) else np.asarray(values, np.float64)
+    if groups is not None:
+        table = sum_groups(table, groups)
     n = table.shape[0]
+    if groups is not None and n < 2:
+        return np.full((resamples, table.shape[1]), np.nan)
     sums = np.empty((resamples, table.shape[1]))
     start = 0
     with single_thread_blas():  # the last digit must not depend on the number of cores
@@ -40,34 +49,54 @@ def bootstrap_sums(values: Any, resamples: int, *, seed: int = 0) -> NDArray[np.
     return sums
 
 
+def bootstrap_means(values: Any, resamples: int, *, seed: int = 0, groups: Codes | None = None) -> NDArray[np.float64]:
+    """Means of the columns of `values` [n, m] over bootstrap resamples of its rows or groups: [resamples, m]."""
+    sums = bootstrap_sums(values, resamples, seed=seed, groups=groups)
+    if groups is None:
+        return sums / values.shape[0]
+    return sums / bootstrap_sums(np.ones((len(groups), 1)), resamples, seed=seed, groups=groups)
+
+
 def bootstrap_mean(
-    values: ArrayLike, *, weights: ArrayLike | None = None, resamples: int = 1000, level: float = 0.95, seed: int = 0
+    values: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+    groups: Codes | None = None,
 ) -> tuple[float, float, float]:
     """(Weighted) mean of `values` [n] with its percentile bootstrap interval over samples: mean, low, high.
 
-    All NaN if there are no values; a resample whose weights sum to zero is left out.
+    All NaN if there are no values; a resample whose weights sum to zero is left out. `groups` as of `bootstrap_sums`.
     """
     x = np.asarray(values, np.float64)
     w = np.ones_like(x) if weights is None else np.asarray(weights, np.float64)
     if not len(x) or not w.sum():
         return (float("nan"),) * 3
-    sums = bootstrap_sums(np.stack([w * x, w], axis=1), resamples, seed=seed)
+    sums = bootstrap_sums(np.stack([w * x, w], axis=1), resamples, seed=seed, groups=groups)
+    units = int((w != 0).sum()) if groups is None else len(np.unique(groups[w != 0]))
     with np.errstate(invalid="ignore", divide="ignore"):
-        low, high = percentile_interval(sums[:, 0] / sums[:, 1], level=level, n=int((w != 0).sum()))
+        low, high = percentile_interval(sums[:, 0] / sums[:, 1], level=level, n=units)
     return float((w * x).sum() / w.sum()), low, high
 
 
 def paired_bootstrap(
-    a: ArrayLike, b: ArrayLike, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+    groups: Codes | None = None,
 ) -> tuple[float, float, float]:
     """Mean of `b - a` over paired samples [n] with its percentile bootstrap interval: difference, low, high."""
-    return bootstrap_mean(
-        np.asarray(b, np.float64) - np.asarray(a, np.float64), resamples=resamples, level=level, seed=seed
-    )
+    change = np.asarray(b, np.float64) - np.asarray(a, np.float64)
+    return bootstrap_mean(change, resamples=resamples, level=level, seed=seed, groups=groups)
 
 
 def paired_bootstraps(
-    changes: ArrayLike, *, resamples: int = 2000, level: float = 0.95, seed: int = 0
+    changes: ArrayLike, *, resamples: int = 2000, level: float = 0.95, seed: int = 0, groups: Codes | None = None
 ) -> list[tuple[float, float, float]]:
     """`paired_bootstrap` of every column of `changes` [n, m], the differences of m pairs on the same n samples.
 
@@ -77,9 +106,10 @@ def paired_bootstraps(
         For each column: difference, low, high.
     """
     table = np.asarray(changes, np.float64)
-    means = bootstrap_sums(table, resamples, seed=seed) / len(table)
+    means = bootstrap_means(table, resamples, seed=seed, groups=groups)
+    units = count_units(groups, len(table))
     return [
-        (float(column.mean()), *percentile_interval(drawn, level=level, n=len(table)))
+        (float(column.mean()), *percentile_interval(drawn, level=level, n=units))
         for column, drawn in zip(table.T, means.T, strict=True)
     ]
 
@@ -158,6 +188,26 @@ def t_interval(values: ArrayLike, *, level: float = 0.95) -> tuple[float, float,
     if len(x) < 2:
         return mean, float("nan"), float("nan")
     half = float(t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)))
+    return mean, mean - half, mean + half
+
+
+def sample_interval(
+    values: ArrayLike, groups: Codes | None = None, *, level: float = 0.95
+) -> tuple[float, float, float]:
+    """Mean of `values` [n] with Student's interval over samples, or over the groups they come in: mean, low, high.
+
+    Over G groups the mean is a ratio of sums, whose squared error is G / (G - 1) times the sum over groups of (sum of
+    deviations from the mean)^2 / n^2, with G - 1 degrees of freedom (W. G. Cochran, Sampling Techniques, 3rd ed., 9A).
+    """
+    if groups is None:
+        return t_interval(values, level=level)
+    x = np.asarray(values, np.float64)
+    units = count_units(groups, len(x))
+    mean = float(x.mean()) if len(x) else float("nan")
+    if units < 2:
+        return mean, float("nan"), float("nan")
+    error = float(np.sqrt(units / (units - 1) * (np.bincount(groups, x - mean) ** 2).sum())) / len(x)
+    half = float(stdtrit(units - 1, (1 + level) / 2)) * error
     return mean, mean - half, mean + half
 
 
@@ -288,9 +338,10 @@ class PairedDifference:
     Attributes:
         metric: `accuracy`, or `mae` for a regression target.
         difference, low, high: mean difference and its 95% bootstrap interval over samples.
-        p_mcnemar: exact McNemar p-value; NaN for `mae`.
+        p_mcnemar: exact McNemar p-value; NaN for `mae`, and where samples come in groups: the test needs independent
+            ones, and `low` and `high`, from resamples of groups, do not.
         discordant: share of samples on which just one is right; NaN for `mae`.
-        smallest_detectable: difference that the test set finds with 80% power; NaN for `mae`.
+        smallest_detectable: difference that the test set finds with 80% power; NaN where p_mcnemar is.
         n: samples.
     """
 
@@ -310,7 +361,8 @@ def paired_difference(
     """Compare one probe's predictions on two encoders, sample by sample.
 
     Args:
-        a, b: prediction tables with columns id, target and `probe`; rows in any order.
+        a, b: prediction tables with columns id, target and `probe`, and group where samples come in groups; rows in any
+            order.
         probe: column to compare.
         metric: `accuracy` or `mae` (absolute difference of class indices or values).
         resamples: bootstrap resamples.
@@ -322,30 +374,32 @@ def paired_difference(
     if metric not in ("accuracy", "mae"):
         raise InputError(f"paired comparison: metric '{metric}' has no per-sample value; choose accuracy or mae")
     first, second = _matched(a, b, probe)
-    target = first["target"].to_numpy()
+    target, groups, nan = first["target"].to_numpy(), groups_of_table(first), float("nan")
     if metric == "mae":
         error = [np.abs(table[probe].to_numpy(np.float64) - target) for table in (first, second)]
-        difference, low, high = paired_bootstrap(*error, resamples=resamples, seed=seed)
-        nan = float("nan")
+        difference, low, high = paired_bootstrap(*error, resamples=resamples, seed=seed, groups=groups)
         return PairedDifference(metric, difference, low, high, nan, nan, nan, len(target))
     right = [table[probe].to_numpy() == target for table in (first, second)]
-    difference, low, high = paired_bootstrap(*right, resamples=resamples, seed=seed)
+    difference, low, high = paired_bootstrap(*right, resamples=resamples, seed=seed, groups=groups)
     discordant = float((right[0] != right[1]).mean())
+    if groups is not None:
+        return PairedDifference(metric, difference, low, high, nan, discordant, nan, len(target))
     detectable = smallest_detectable_difference(len(target), discordant)
     return PairedDifference(metric, difference, low, high, mcnemar(*right), discordant, detectable, len(target))
 
 
-def paired_changes(a: pd.DataFrame, b: pd.DataFrame, *, probe: str) -> NDArray[np.int8]:
+def paired_changes(a: pd.DataFrame, b: pd.DataFrame, *, probe: str) -> tuple[NDArray[np.int8], Codes | None]:
     """Right on the second minus right on the first of two prediction tables, sample by sample [n]: -1, 0 or 1.
 
-    Samples are in the order of their ids, so that the columns of several pairs can be stacked.
+    Samples are in the order of their ids, so that the columns of several pairs can be stacked. The second array holds
+    their groups, if they come in groups.
 
     Raises:
         InputError: the tables hold different ids or targets, an id twice, or no such probe.
     """
     first, second = _matched(a, b, probe)
     right = [(table[probe].to_numpy() == table["target"].to_numpy()).astype(np.int8) for table in (first, second)]
-    return np.asarray(right[1] - right[0])
+    return np.asarray(right[1] - right[0]), groups_of_table(first)
 
 
 def _matched(a: pd.DataFrame, b: pd.DataFrame, probe: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -358,6 +412,8 @@ def _matched(a: pd.DataFrame, b: pd.DataFrame, probe: str) -> tuple[pd.DataFrame
         )
     if not np.array_equal(first["target"].to_numpy(), second["target"].to_numpy()):
         raise InputError("paired comparison: the same ids have different targets; compare the same task of one dataset")
+    if (COLUMN in first) != (COLUMN in second):
+        raise InputError("paired comparison: only one table says which groups its samples are in; probe both alike")
     return first, second
 
 

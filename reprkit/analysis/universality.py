@@ -26,7 +26,8 @@ Everything is chosen on the training and validation splits (permutations, temper
 and scored on the test split. L* found this way is at least the true infimum, so gaps are, if anything, too small.
 
 A dense task is measured per pixel sample: its file has one row for each sampled pixel, z of that pixel with its label,
-and ids such as `image7#1034`. Pixels of one image are not independent: `groups="#"` resamples whole images.
+and ids such as `image7#12,40`. Pixels of one image are not independent: whole images are resampled, as the file says
+(`reprkit.analysis.groups`), or as `groups` does.
 
 Deviations from the paper, on purpose: L* is held out (on training data it is 0 for any separable z, whatever the
 encoder); the permutation is fitted on the training split, since choosing it on the scored samples is optimistic;
@@ -103,7 +104,7 @@ def universality(
         config: dummies, heads and resamples.
         label: name of the encoder in the result, instead of the file's own.
         groups: what intervals resample as one: labels [N_test], or a separator such as `#`, before which ids name the
-            group; `config.groups` by default, and single rows if that is empty.
+            group; `config.groups` by default, and if that is empty what the file says.
         progress: show a bar on standard error, if that is a terminal.
 
     Returns:
@@ -139,6 +140,7 @@ def universality(
     names = task_names(ws, tasks)
     encoder = label or ws.label
     study = Study(ws, names)
+    config = replace(config, groups=config.groups or ws.groups)
     codes = group_codes(ws, config.groups if groups is None else groups)
     seen = adaptation(study, config, lambda: sample_counts(codes, config))
     rows: dict[tuple[str, str], dict[str, Any]] = {}

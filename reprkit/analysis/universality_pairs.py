@@ -8,12 +8,14 @@ shared in this way (the coordinates of two encoders have nothing to do with each
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from reprkit.analysis.groups import group_names
 from reprkit.analysis.intervals import TwoWayBootstrap
 from reprkit.analysis.measuring import Measured, Score, measure
 from reprkit.analysis.study import Study
@@ -49,7 +51,7 @@ def universality_pair(
     Args:
         embeddings, baseline: two open files, or their workspaces.
         tasks: names; those that both encoders were trained for by default.
-        config: dummies, heads and resamples; `config.groups` resamples groups of samples.
+        config: dummies, heads and resamples; `config.groups`, or else what the files say, resamples groups of samples.
         labels: names of the two in the result, instead of the files' own.
 
     Returns:
@@ -65,6 +67,7 @@ def universality_pair(
     names = task_names(spaces[0], tasks)
     if tasks is None:
         names = [name for name in names if name in spaces[1].trained_tasks]
+    config = replace(config, groups=config.groups or spaces[0].groups or spaces[1].groups)
     codes = _joined(spaces, config.groups)
     for name in task_names(spaces[1], names):
         _check_targets(spaces, codes, name)
@@ -97,7 +100,7 @@ def _joined(spaces: tuple[Workspace, Workspace], groups: str) -> list[NDArray[np
         raise InputError(
             f"{spaces[0].source} and {spaces[1].source} have no test sample in common; embed the same data"
         )
-    owners = np.array([name.split(groups, 1)[0] for name in common]) if groups else common
+    owners = group_names(common, groups, spaces[0].source)
     number = dict(zip(common.tolist(), np.unique(owners, return_inverse=True)[1].tolist(), strict=True))
     return [np.array([number.get(name, -1) for name in own.tolist()], dtype=np.int64) for own in ids]
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from reprkit.analysis.groups import Codes, group_names, number_groups
 from reprkit.analysis.linalg import rbf_kernel, row_slices
 from reprkit.analysis.moments import SufficientStatistics, sufficient_statistics
 from reprkit.analysis.neighbors import exact_neighbors, exact_neighbors_streamed
@@ -31,7 +32,7 @@ MEMORY = 1 << 30
 """Bytes of float32 embeddings, all splits together, up to which a file is held in memory."""
 
 CARVE = 5
-"""Without a val split, one train row in so many (by a hash of the id) takes its place."""
+"""Without a val split, one train row in so many (by a hash of the id, or of its group's) takes its place."""
 
 SPLITS = ("train", "val", "test")
 Made = TypeVar("Made")
@@ -40,17 +41,19 @@ Made = TypeVar("Made")
 class Workspace:
     """The splits of one file, and what its analyses share. Safe to use from several threads.
 
-    Without a val split, one train row in five, by a hash of its id, is taken out of train to serve as one.
+    Without a val split, one train row in five, by a hash of its id, is taken out of train to serve as one. Where rows
+    come in groups, whole groups are.
 
     Attributes:
         embeddings: the open file; whoever opened it closes it.
         source: its path, or its label: what an error message names.
+        groups: separator before which an id names the group of its row; empty if every row is its own.
         carved: True if val was taken out of train.
         memory: bytes of float32 embeddings up to which they are held in memory.
         in_memory: True if they are.
 
     Raises:
-        InputError: no train or test split, or one without rows.
+        InputError: no train or test split, or one without rows; groups that are in two splits, or one alone in test.
     """
 
     def __init__(self, embeddings: Embeddings, *, memory: int = MEMORY) -> None:
@@ -61,6 +64,9 @@ class Workspace:
                 raise InputError(
                     f"{self.source}: has no {split} split to {purpose}; write the file with train, val and test"
                 )
+        self.groups = embeddings.groups
+        if self.groups:
+            self._check_groups()
         self.carved = "val" not in embeddings.splits or not embeddings.num_rows("val")
         self.memory = memory
         self.in_memory = sum(map(embeddings.num_rows, embeddings.splits)) * embeddings.dim * 4 <= memory
@@ -100,14 +106,23 @@ class Workspace:
 
     def num_rows(self, split: str) -> int:
         """Rows of a split, after carving."""
-        mask = self._mask(split)
+        mask = self.mask(split)
         return self.embeddings.num_rows(split) if mask is None else int(mask.sum())
 
     def ids(self, split: str) -> NDArray[np.str_]:
         """Sample ids [N]."""
-        mask = self._mask(split)
+        mask = self.mask(split)
         found = np.asarray(self.embeddings.ids("train" if mask is not None else split))
         return found if mask is None else found[mask]
+
+    def group_names(self, split: str) -> NDArray[np.str_] | None:
+        """Name of each row's group [N]; None if every row is its own."""
+        return group_names(self.ids(split), self.groups, self.source) if self.groups else None
+
+    def group_codes(self, split: str) -> Codes | None:
+        """Number of each row's group [N], in the order of their first rows; None if every row is its own."""
+        names = self.group_names(split)
+        return None if names is None else number_groups(names)
 
     def targets(self, split: str, task: str) -> NDArray:
         """Class indices (int64, -1: missing) or values (float64, NaN: missing) [N]; a copy.
@@ -115,7 +130,7 @@ class Workspace:
         Raises:
             InputError: a class index that the task does not have, or an infinite value.
         """
-        mask, kind = self._mask(split), self.tasks[task]
+        mask, kind = self.mask(split), self.tasks[task]
         found = np.array(self.embeddings.targets("train" if mask is not None else split, task))
         if kind.is_discrete and not ((found >= -1) & (found < kind.num_outputs)).all():
             last = kind.num_outputs - 1
@@ -264,16 +279,32 @@ class Workspace:
                 self._kept[key] = make()
             return self._kept[key]
 
-    def _mask(self, split: str) -> NDArray[np.bool_] | None:
+    def mask(self, split: str) -> NDArray[np.bool_] | None:
         """Which rows of the file's train split belong to a split; None: all rows of the split itself."""
         if not self.carved or split == "test":
             return None
-        held_out = self.keep("held_out", lambda: carve_by_id(self.embeddings.ids("train")))
+        held_out = self.keep("held_out", lambda: carve_by_id(self._file_groups("train")))
         return held_out if split == "val" else ~held_out
+
+    def _file_groups(self, split: str) -> NDArray[np.str_]:
+        """The group of every row of a split of the file; the row's own id where there are no groups."""
+        return group_names(self.embeddings.ids(split), self.groups, self.source)
+
+    def _check_groups(self) -> None:
+        homes: dict[str, str] = {}
+        for split in self.embeddings.splits:
+            for name in np.unique(self._file_groups(split)).tolist():
+                if homes.setdefault(name, split) != split:
+                    raise InputError(
+                        f"{self.source}: rows of '{name}' are in both {homes[name]} and {split}; all rows of a group"
+                        " belong to one split: write the splits into the file"
+                    )
+        if list(homes.values()).count("test") < 2:
+            raise InputError(f"{self.source}: all test rows are of one group; intervals need two or more")
 
     def _read(self, split: str, rows: int) -> Iterator[NDArray[np.float32]]:
         """Blocks of a split from the file, checked to be finite."""
-        mask, start = self._mask(split), 0
+        mask, start = self.mask(split), 0
         for block in self.embeddings.blocks("train" if mask is not None else split, rows):
             if not np.isfinite(block.sum(dtype=np.float64)):
                 raise InputError(
@@ -286,6 +317,9 @@ class Workspace:
 
 
 def carve_by_id(ids: Any, one_in: int = CARVE) -> NDArray[np.bool_]:
-    """Mask [n] of about one in `one_in` samples by SHA-256 of their id: the same samples in any order or file."""
+    """Mask [n] of about one in `one_in` samples by SHA-256 of their id: the same samples in any order or file.
+
+    Names of groups in the place of ids take whole groups.
+    """
     digests = (hashlib.sha256(str(name).encode()).digest() for name in ids)
     return np.array([int.from_bytes(digest[:8], "big") % one_in == 0 for digest in digests], bool)

@@ -7,7 +7,8 @@
 | `/` attr `complete`         | 0 or 1                              | 1 once every row is written and was read back    |
 | `/` attr `identity`         | fixed text, SHA-256                 | of all that is known before encoding (writer)    |
 | `/meta/run`                 | JSON                                | `label`, `seed`, `trained_tasks`                 |
-| `/meta/schema`              | JSON                                | `tasks`: list of task records; `dim`; `dtype`    |
+| `/meta/schema`              | JSON                                | `tasks`: list of task records; `dim`; `dtype`;   |
+|                             |                                     | `groups`: separator, where rows come in groups   |
 | `/meta/config`              | JSON                                | the recipe                                       |
 | `/meta/fingerprints`        | JSON                                | `checkpoint`, `dataset`, `split`, `transform`    |
 | `/meta/provenance`          | JSON                                | free: versions, device, precision                |
@@ -19,10 +20,11 @@
 | `/dummies/T/about`          | JSON; optional                      | `activation` of the dummy heads of training      |
 | `/dummies/T/<layer>`        | float32, [M, ...]; optional         | their fixed weights, see `TrainingDummies`       |
 
-`<split>` is `train`, `val` or `test`; a split without rows is absent. `/dummies` is there for encoders trained with
-DGR against linear or ReLU two-layer heads, and readers may pass it over. T is the task's name with `%`, `/` and a
-leading `.` percent-encoded. JSON is UTF-8 with sorted keys in a uint8 dataset (attributes are limited to 64 KiB
-in older libraries). Row data is chunked by rows, about 2 MiB a chunk, with a Fletcher-32 checksum and without
+`<split>` is `train`, `val` or `test`; a split without rows is absent. Rows come in groups where several are of one
+thing, such as pixels of an image: the part of an id before the last `groups` names it. `/dummies` is there for encoders
+trained with DGR against linear or ReLU two-layer heads, and readers may pass it over. T is the task's name with `%`,
+`/` and a leading `.` percent-encoded. JSON is UTF-8 with sorted keys in a uint8 dataset (attributes are limited to
+64 KiB in older libraries). Row data is chunked by rows, about 2 MiB a chunk, with a Fletcher-32 checksum and without
 compression, which would save 7 to 33 % of the size for 3 to 50 times the writing time. All is little-endian and
 holds no time stamp: equal content gives an equal file.
 """

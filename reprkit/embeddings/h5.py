@@ -74,13 +74,15 @@ class H5Source:
         schema, run = records.pop("schema"), records.pop("run")
         self.tasks = self._read_tasks(schema["tasks"])
         self.dim = int(schema["dim"])
-        self.meta: dict[str, Any] = {**run, **records}
+        groups = schema.get("groups", "")
+        self.meta: dict[str, Any] = {**run, **records, **({"groups": groups} if groups else {})}
         if (
             not isinstance(run["label"], str)
+            or not isinstance(groups, str)
             or not isinstance(run["seed"], int)
             or not set(run["trained_tasks"]) <= set(self.tasks)
         ):
-            raise InputError(f"{self._where}: '/meta/run' is not what reprkit writes; {MEND}")
+            raise InputError(f"{self._where}: '/meta/run' or '/meta/schema' is not what reprkit writes; {MEND}")
         self._rows = {name: self._check_split(name, allow_partial) for name in self._split_names()}
         self.splits = tuple(self._rows)
 

@@ -28,7 +28,7 @@ from reprkit.embeddings.rows import SplitRows, check_disjoint, check_ids, check_
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 
-META_KEYS = frozenset({"label", "seed", "trained_tasks", "config", "fingerprints", "provenance"})
+META_KEYS = frozenset({"label", "seed", "trained_tasks", "groups", "config", "fingerprints", "provenance"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,9 +157,10 @@ def _encode_meta(path: Path, tasks: Sequence[Task], dim: int, dtype: str, meta: 
     if set(meta) - META_KEYS or set(trained) - set(names) or set(fingerprints) - set(FINGERPRINTS):
         raise ValueError(f"unknown meta keys, tasks or fingerprints: {sorted(meta)}, {trained}, {sorted(fingerprints)}")
     label, seed = str(meta.get("label") or path.stem), int(meta.get("seed", 0))
+    groups = {"groups": str(meta["groups"])} if meta.get("groups") else {}
     records = {
         "run": {"label": label, "seed": seed, "trained_tasks": trained},
-        "schema": {"tasks": [task.to_json() for task in tasks], "dim": dim, "dtype": dtype},
+        "schema": {"tasks": [task.to_json() for task in tasks], "dim": dim, "dtype": dtype, **groups},
         "config": dict(meta.get("config") or {}),
         "fingerprints": fingerprints,
         "provenance": dict(meta.get("provenance") or {}),

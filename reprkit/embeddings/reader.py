@@ -32,6 +32,8 @@ class Embeddings:
     Args:
         path: the file; `FILE::NAME` chooses one of several embeddings in an `.h5ad` or `.parquet`.
         allow_partial: read also a file whose writing was interrupted.
+        groups: separator before which an id names the group of its row, such as `#` in `image7#12,40`; None takes what
+            the file says, and an empty one makes every row its own.
 
     Attributes:
         path: the file; for arrays in memory, their label.
@@ -40,8 +42,10 @@ class Embeddings:
         InputError: the file is missing, damaged, incomplete, not of a known format, or refuses to be read safely.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, allow_partial: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, allow_partial: bool = False, groups: str | None = None) -> None:
         self._adopt(Path(path), open_source(path, allow_partial=allow_partial))
+        if groups is not None:
+            self._source.meta["groups"] = groups
 
     @classmethod
     def from_arrays(
@@ -97,7 +101,7 @@ class Embeddings:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """`label`, `seed`, `trained_tasks`, `config`, `fingerprints`, `provenance`.
+        """`label`, `seed`, `trained_tasks`, `groups`, `config`, `fingerprints`, `provenance`.
 
         All may be missing in files of another origin.
         """
@@ -117,6 +121,14 @@ class Embeddings:
     def trained_tasks(self) -> tuple[str, ...]:
         """Tasks that the encoder was trained for; all tasks if none are stored."""
         return tuple(self._source.meta.get("trained_tasks") or self._source.tasks)
+
+    @property
+    def groups(self) -> str:
+        """Separator before which an id names the group of its row; empty if every row is its own.
+
+        Rows of a group (pixels of an image) are not independent: analyses resample groups. The last separator counts.
+        """
+        return str(self._source.meta.get("groups") or "")
 
     @property
     def fingerprints(self) -> dict[str, str]:

@@ -87,6 +87,7 @@ def describe(path: str | os.PathLike[str]) -> str:
             f"z         {found.dim} features",
         ]
         lines += [f"task      {task.name}: {_task_in_words(task)}" for task in embeddings.tasks.values()]
+        lines += [f"groups    one for each id up to '{embeddings.groups}'"] if embeddings.groups else []
         lines += [f"no task   {name}: {reason}" for name, reason in about.get("left_out", {}).items()]
         for split, summary in found.splits.items():
             labelled = ", ".join(f"{name} {count}" for name, count in summary.labelled.items())

@@ -41,9 +41,9 @@ class EmbeddingsWriter:
         tasks: the tasks of the targets, in order.
         dim: D, the width of an embedding.
         logits: task name -> C, for tasks whose own-head outputs are stored as well.
-        meta: `label`, `seed`, `trained_tasks`, `config`, `fingerprints` (`checkpoint`, `dataset`, `split`,
-            `transform`) and `provenance`, in plain JSON types. Missing ones become the file's stem, 0, all tasks
-            and empty objects.
+        meta: `label`, `seed`, `trained_tasks`, `groups`, `config`, `fingerprints` (`checkpoint`, `dataset`, `split`,
+            `transform`) and `provenance`, in plain JSON types. Missing ones become the file's stem, 0, all tasks,
+            no groups and empty objects.
         dtype: how z is stored; `float16` halves the file and rounds to 11 significant bits.
         dummies: task name -> the dummy heads that the encoder was trained against.
 

@@ -28,6 +28,7 @@ class FakeEmbeddings:
         logits: Mapping[str, Mapping[str, np.ndarray]] | None = None,
         trained_tasks: Sequence[str] | None = None,
         meta: Mapping[str, Any] | None = None,
+        groups: str = "",
     ) -> None:
         self._z = {split: np.ascontiguousarray(rows, dtype=np.float32) for split, rows in z.items()}
         self._targets = targets
@@ -38,6 +39,7 @@ class FakeEmbeddings:
         self.dim = next(iter(self._z.values())).shape[1]
         self.label = label
         self.seed = seed
+        self.groups = groups
         self.trained_tasks = tuple(trained_tasks if trained_tasks is not None else self.tasks)
         self.path = f"{label}.h5"
         self.meta: dict[str, Any] = {

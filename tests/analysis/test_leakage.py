@@ -195,7 +195,7 @@ def test_probes_read_nothing_but_z(plain, probed, fake_embeddings):
     probe(Watched(z, targets, TASKS), config=CONFIG, progress=False)
     public = {name for name in read if not name.startswith("_")}
     arrays = {"z", "blocks", "targets", "ids", "logits"}  # the last for the row of the encoder's own head
-    assert public <= arrays | {"num_rows", "dim", "splits", "tasks", "trained_tasks", "label", "seed", "path"}
+    assert public <= arrays | {"num_rows", "dim", "splits", "tasks", "trained_tasks", "label", "seed", "path", "groups"}
 
 
 def test_coordinates_of_a_map_have_no_way_into_a_probe(plain):

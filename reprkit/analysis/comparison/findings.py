@@ -41,10 +41,12 @@ class Findings:
         self._geometry: list[pd.DataFrame] = []
         self._order: NDArray | None = None
         self._remarks: dict[str, list[str]] = {}
+        self._grouped = ""
 
     def measure(self, member: Member, parts: Sequence[str], bar: Any) -> None:
         """Probe and measure one encoder; `bar` moves on by one for each of `parts`."""
         space, label = Workspace.of(member.file), member.encoder
+        self._grouped = self._grouped or space.groups
         options: dict[str, Any] = {"tasks": self._tasks, "label": label, "progress": self._progress}
         if "probes" in parts:
             bar.set_postfix_str(f"{label}: probes")
@@ -87,6 +89,11 @@ class Findings:
             "Intervals cover the choice of test samples only: another training run may differ by more"
             " (`reprkit compare --seeds` covers both)."
         ]
+        if self._grouped:
+            told.append(
+                f"Samples come in groups (ids up to '{self._grouped}', such as the pixels of an image): intervals"
+                " resample groups, and there is no McNemar test, which needs independent samples."
+            )
         frame = pd.concat(self._universality, ignore_index=True) if self._universality else None
         if frame is not None:
             odd = frame[~frame["status"].astype(str).str.fullmatch("ok")]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from reprkit.analysis.differences import reading
 from reprkit.analysis.estimates import Undefined
+from reprkit.analysis.groups import Codes, some_groups
 from reprkit.analysis.measuring import measure
 from reprkit.analysis.rows import Rows
 from reprkit.analysis.seeds import OVER_SAMPLES, OVER_SEEDS
@@ -63,10 +64,10 @@ def universality_drawn(
     The same dummies (for equal D), dummy draws and counts of test rows serve every encoder.
     """
     found: Drawn = {}
-    study = Study(space, tasks)
+    study, codes = Study(space, tasks), space.group_codes("test")
     for head in config.heads if study.names else ():
         dummies = fresh_dummies(study, cast(Head, head), config)
-        measured = measure(study, dummies, config, lambda: sample_counts(None, config), names=study.names)
+        measured = measure(study, dummies, config, lambda: sample_counts(codes, config), names=study.names)
         for name, one in measured.items():
             scores = {"U_rel": one.relative("rms1"), "U_rel_tau": one.relative("tau")}
             scores |= {"gap": one.gap, "L_star": one.single("star")}
@@ -150,6 +151,7 @@ def similarity_rows(members: Sequence[Member], baseline: str | None = None) -> l
     def rows_of(number: int) -> NDArray[np.float32]:
         return aligned_rows(Workspace.of(members[number].file))
 
+    groups = aligned_groups(Workspace.of(members[0].file)) if members else None
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for i, j in combinations(range(len(members)), 2):
         one, two = members[i], members[j]
@@ -157,7 +159,7 @@ def similarity_rows(members: Sequence[Member], baseline: str | None = None) -> l
             i, j, one, two = j, i, two, one
         wanted = baseline in (None, one.encoder) and one.seed == two.seed
         if wanted if one.encoder != two.encoder else True:
-            found.setdefault((two.encoder, one.encoder), []).append(_alike(rows_of(i), rows_of(j)))
+            found.setdefault((two.encoder, one.encoder), []).append(_alike(rows_of(i), rows_of(j), groups))
     rows = []
     for (encoder, other), values in found.items():
         for metric in SIMILARITIES:
@@ -178,12 +180,12 @@ def similarity_rows(members: Sequence[Member], baseline: str | None = None) -> l
     return rows
 
 
-def _alike(first: NDArray, second: NDArray) -> dict[str, Any]:
-    """n, and value (and interval) of every similarity of two representations of the same rows."""
+def _alike(first: NDArray, second: NDArray, groups: Codes | None) -> dict[str, Any]:
+    """n, and value (and interval) of every similarity of two representations of the same rows, in the same groups."""
     found: dict[str, Any] = {"n": len(first)}
     try:
         cka = linear_cka(Rows.of(first), Rows.of(second)).debiased
-        value, low, high = bootstrap_mean(mutual_knn(first, second, NEIGHBOURS))
+        value, low, high = bootstrap_mean(mutual_knn(first, second, NEIGHBOURS), groups=groups)
     except Undefined as reason:
         return found | {name: {"value": np.nan, "reading": f"undefined: {reason}"} for name in SIMILARITIES}
     corrected = above_chance(value, NEIGHBOURS / (len(first) - 1))
@@ -193,8 +195,16 @@ def _alike(first: NDArray, second: NDArray) -> dict[str, Any]:
 
 def aligned_rows(space: Workspace, most: int = MOST_ROWS) -> NDArray[np.float32]:
     """Test embeddings in the order of their ids, at most about `most` of them: the same samples for every file."""
+    order = _aligned_order(space, most)
+    return space.rows("test", np.sort(order))[np.argsort(np.argsort(order))]
+
+
+def aligned_groups(space: Workspace, most: int = MOST_ROWS) -> Codes | None:
+    """Groups of the rows that `aligned_rows` gives; None if every row is its own."""
+    return some_groups(space.group_codes("test"), _aligned_order(space, most))
+
+
+def _aligned_order(space: Workspace, most: int) -> NDArray[np.int64]:
     ids = space.ids("test")
     order = np.argsort(ids)
-    if len(ids) > most:
-        order = order[carve_by_id(ids[order], -(-len(ids) // most))]
-    return space.rows("test", np.sort(order))[np.argsort(np.argsort(order))]
+    return order[carve_by_id(ids[order], -(-len(ids) // most))] if len(ids) > most else order

@@ -37,7 +37,8 @@ def paired_rows(
 
     With several common training seeds a value is the mean over them and the interval that of `seeds_and_samples`;
     with one it is the percentile bootstrap over test samples, and the accuracy of a single model has an exact McNemar
-    p-value as well.
+    p-value as well. Where samples come in groups, groups are resampled and there is no p-value: McNemar's test needs
+    independent samples.
 
     Args:
         panel: predictions of the task.
@@ -96,9 +97,9 @@ def _difference(
     before, after = (np.stack([scores[pair[side]][metric] for pair in keys]) for side in (0, 1))
     change = after - before
     difference = float(change[:, 0].mean())
-    _, low, high = seeds_and_samples(change[:, 0], change[:, 1:].mean(axis=0), n=len(panel.target))
+    _, low, high = seeds_and_samples(change[:, 0], change[:, 1:].mean(axis=0), n=panel.units)
     p, smallest = float("nan"), (high - low) / 2 * (1 + Z_POWER / Z_LEVEL)
-    if metric == "accuracy" and len(keys) == 1:
+    if metric == "accuracy" and len(keys) == 1 and panel.groups is None:
         first, second = (panel.right(key) for key in keys[0])
         if first.ndim == second.ndim == 1:
             p = mcnemar(first, second)

@@ -11,6 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from reprkit.analysis.groups import COLUMN as GROUP
+from reprkit.analysis.groups import Codes, count_units, group_names, groups_of_table
 from reprkit.analysis.probes.metrics import from_sums
 from reprkit.analysis.probes.protocol import FLOOR, HEAD
 from reprkit.analysis.stats import bootstrap_sums
@@ -42,11 +44,18 @@ class Panel:
         task: the task.
         target: [n] targets of the test samples that have one, in the order of their ids.
         predictions: who -> [n] class indices or values; [models, n] of a probe that averages its scores over models.
+        groups: [n] of the samples, where they come in groups.
     """
 
     task: Task
     target: NDArray
     predictions: dict[Key, NDArray]
+    groups: Codes | None = None
+
+    @property
+    def units(self) -> int:
+        """How many independent units the test samples are: groups, or samples."""
+        return count_units(self.groups, len(self.target))
 
     def right(self, key: Key) -> NDArray[np.bool_]:
         """Is each prediction of a class right? [n] or [models, n]"""
@@ -76,6 +85,10 @@ def make_panel(task: Task, tables: Iterable[Predictions]) -> Panel:
                 f"task {task.name}: {apart} test ids are only in {first[0]} or only in {name}; compare encoders on one "
                 "test split of one data set"
             )
+        if (GROUP in own) != (GROUP in first[1]):
+            raise InputError(
+                f"task {task.name}: of {first[0]} and {name} only one has its samples in groups; probe again"
+            )
         unequal = int((own["target"].to_numpy() != first[1]["target"].to_numpy()).sum())
         if unequal:
             raise InputError(
@@ -88,12 +101,16 @@ def make_panel(task: Task, tables: Iterable[Predictions]) -> Panel:
                 continue
             key = Key(encoder, seed, predictor, "" if predictor == HEAD else protocol)
             predictions[key] = found.to_numpy().T
-    target = np.array([]) if first is None else first[1]["target"].to_numpy()
-    return Panel(task, target, predictions)
+    if first is None:
+        return Panel(task, np.array([]), predictions)
+    return Panel(task, first[1]["target"].to_numpy(), predictions, groups_of_table(first[1]))
 
 
 def head_tables(embeddings: Embeddings, tasks: Iterable[str]) -> dict[str, pd.DataFrame]:
-    """What the encoder's own heads predict on the test split, where the file holds their outputs: id, target, head."""
+    """What the encoder's own heads predict on the test split, where the file holds their outputs: id, target, head.
+
+    A column `group` names the groups that rows come in, if they do.
+    """
     tables = {}
     for name in tasks:
         task, outputs = embeddings.tasks[name], embeddings.logits("test", name)
@@ -102,6 +119,8 @@ def head_tables(embeddings: Embeddings, tasks: Iterable[str]) -> dict[str, pd.Da
         predicted = outputs.argmax(axis=1) if task.is_discrete else outputs[:, 0] * task.std + task.mean
         target = embeddings.targets("test", name)
         frame = pd.DataFrame({"id": embeddings.ids("test"), "target": target, HEAD: predicted})
+        if embeddings.groups:
+            frame[GROUP] = group_names(frame["id"], embeddings.groups, str(embeddings.path))
         tables[name] = frame[task.valid(target)]
     return tables
 
@@ -114,7 +133,7 @@ def metrics_of(task: Task) -> tuple[str, ...]:
 
 
 def resampled_scores(panel: Panel, *, resamples: int = 2000, seed: int = 0) -> dict[Key, dict[str, NDArray]]:
-    """Every metric of every predictor: on all test samples, then on bootstrap resamples of them.
+    """Every metric of every predictor: on all test samples, then on bootstrap resamples of them, or of their groups.
 
     All predictors share the resamples, those of `stats.paired_difference`: differences of scores are paired.
 
@@ -136,7 +155,7 @@ def resampled_scores(panel: Panel, *, resamples: int = 2000, seed: int = 0) -> d
             else:
                 blocks[key, model, "squared"] = error**2
     table = sparse.hstack([sparse.csr_array(columns) for columns in blocks.values()], format="csr")
-    sums = np.vstack([table.sum(axis=0), bootstrap_sums(table, resamples, seed=seed)])
+    sums = np.vstack([table.sum(axis=0), bootstrap_sums(table, resamples, seed=seed, groups=panel.groups)])
     ends = np.cumsum([columns.shape[1] for columns in blocks.values()])[:-1]
     pieces: dict[Key | None, dict[int, dict[str, NDArray]]] = {}
     for (owner, model, term), piece in zip(blocks, np.split(sums, ends, axis=1), strict=True):

@@ -25,10 +25,12 @@ class TaskData:
     Attributes:
         task: the task.
         targets: split -> [N] int64 class indices (-1: missing) or float64 values (NaN: missing).
+        groups: [N_test] name of the group of each test row; None if every row is its own.
     """
 
     task: Task
     targets: dict[str, NDArray]
+    groups: NDArray[np.str_] | None = None
 
     @classmethod
     def of(cls, workspace: Workspace, name: str) -> TaskData:
@@ -37,7 +39,8 @@ class TaskData:
         Raises:
             InputError: a target that the task cannot have.
         """
-        return cls(workspace.tasks[name], {split: workspace.targets(split, name) for split in SPLITS})
+        targets = {split: workspace.targets(split, name) for split in SPLITS}
+        return cls(workspace.tasks[name], targets, workspace.group_names("test"))
 
     @cached_property
     def rows(self) -> dict[str, NDArray[np.int64]]:
@@ -70,6 +73,16 @@ class TaskData:
         full = np.full((size, self.task.num_outputs), -np.inf)
         full[:, self.present] = log_p.T
         return full
+
+
+def cannot_be_probed(data: TaskData) -> str:
+    """Why nothing can be fitted to a task; empty if it can."""
+    for split in ("train", "val", "test"):
+        if not len(data.y[split]):
+            return f"skipped: no {split} sample has a target"
+    if len(data.present) < 2:
+        return f"skipped: one {'class' if data.task.is_discrete else 'value'} only in train"
+    return ""
 
 
 @dataclass(frozen=True)

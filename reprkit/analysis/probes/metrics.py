@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from reprkit.analysis.groups import Codes, count_units
 from reprkit.analysis.probes.outcome import LOG_FLOOR, Outcome
 from reprkit.analysis.stats import bootstrap_sums, percentile_interval
 from reprkit.tasks import Task
@@ -58,7 +59,13 @@ def recalls_of(task: Task) -> dict[str, int]:
 
 
 def measure(
-    task: Task, target: NDArray, outcomes: dict[str, Outcome], *, resamples: int, seed: int
+    task: Task,
+    target: NDArray,
+    outcomes: dict[str, Outcome],
+    *,
+    resamples: int,
+    seed: int,
+    groups: Codes | None = None,
 ) -> dict[str, dict[str, tuple[float, float, float]]]:
     """All metrics of all probes of a task on its test samples, with 95% percentile bootstrap intervals.
 
@@ -71,17 +78,20 @@ def measure(
         target: [n] test targets.
         outcomes: probe -> its outcome on these samples.
         resamples, seed: of the bootstrap.
+        groups: [n] of the samples, which are then resampled whole.
 
     Returns:
         probe -> metric -> (value, low, high); NaN for what the samples do not define.
     """
     result: dict[str, dict[str, tuple[float, float, float]]] = {}
     places = recalls_of(task)
-    for name, sums in _resampled(task, target, outcomes, resamples, seed):
+    # Groups are few, and are given Student's wider tails; samples are many.
+    units = None if groups is None else count_units(groups, len(target))
+    for name, sums in _resampled(task, target, outcomes, resamples, seed, groups):
         result[name] = {}
         for metric in metrics_of(task, outcomes[name].log_probabilities is not None):
             values = np.mean([from_sums(metric, each, place=places.get(metric)) for each in sums], axis=0)
-            result[name][metric] = (float(values[0]), *percentile_interval(values[1:]))
+            result[name][metric] = (float(values[0]), *percentile_interval(values[1:], n=units))
     return result
 
 
@@ -135,7 +145,7 @@ _FORMULAS: dict[str, Callable[[Sums], NDArray[np.float64]]] = {
 
 
 def _resampled(
-    task: Task, target: NDArray, outcomes: dict[str, Outcome], resamples: int, seed: int
+    task: Task, target: NDArray, outcomes: dict[str, Outcome], resamples: int, seed: int, groups: Codes | None
 ) -> Iterator[tuple[str, list[Sums]]]:
     """Of each probe, the sums of its terms: over all samples in row 0, then over each resample; one a model."""
     shared = _shared_terms(task, target)
@@ -153,7 +163,7 @@ def _resampled(
                 blocks |= {(name, number, term): values for term, values in own.items()}
         table = sparse.hstack([sparse.csr_array(values) for values in blocks.values()], format="csr")
         ends = np.cumsum([values.shape[1] for values in blocks.values()])[:-1]
-        sums = np.vstack([table.sum(axis=0), bootstrap_sums(table, resamples, seed=seed)])
+        sums = np.vstack([table.sum(axis=0), bootstrap_sums(table, resamples, seed=seed, groups=groups)])
         pieces = dict(zip(blocks, np.split(sums, ends, axis=1), strict=True))
         common = {term: pieces["", 0, term] for term in shared}
         for name in some:

@@ -20,7 +20,7 @@ and drawn by the seed. Whether a file is held in memory or streamed changes noth
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from reprkit.errors import InputError
 from reprkit.recipe import PROBE_GROUPS, PROBES, config_digest
@@ -69,6 +69,8 @@ class Protocol:
         seed: of subsamples, landmarks, rotations, the tree's tie-breaking, the MLP, and the resamples.
         carve: one in `carve` train samples, chosen by a hash of their ids, stands in for a val split that a file
             does not have; 0 when it has one.
+        groups: separator before which ids name the group of a row, where rows come in groups: carving takes whole
+            groups and resamples draw whole groups.
         subsample: train samples, at most, on which the linear probe and the linear SVM choose C.
         max_fit: train samples, at most, of trees and MLP.
         max_val: val samples, at most, on which kNN and MLP choose.
@@ -97,6 +99,7 @@ class Protocol:
     subsample: int = 65536
     max_fit: int = 50000
     max_val: int = 10000
+    groups: str = ""
 
     @property
     def id(self) -> str:
@@ -104,7 +107,8 @@ class Protocol:
 
         It does not depend on which probes or tasks were asked for.
         """
-        return config_digest(self)
+        settings = asdict(self)
+        return config_digest(settings if self.groups else {k: v for k, v in settings.items() if k != "groups"})
 
 
 def expand_probes(names: Iterable[str]) -> tuple[str, ...]:

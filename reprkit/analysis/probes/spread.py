@@ -36,6 +36,7 @@ def probe_many(
     protocol: Protocol | None = None,
     labels: Sequence[str] | None = None,
     jobs: int | None = None,
+    groups: str | None = None,
     progress: bool = True,
 ) -> list[ProbeResult]:
     """`probe_with_predictions` of several files, with the same results.
@@ -50,6 +51,7 @@ def probe_many(
             takes those each encoder was trained for.
         config, protocol, progress: as of `probe_with_predictions`.
         labels: names in the column `encoder`; None takes those of the files, told apart by path.
+        groups: of all files, instead of what each says (see `Embeddings`).
         jobs: processes; None means those of the open `joblib.parallel_config(...)`, else 1.
 
     Returns:
@@ -65,7 +67,7 @@ def probe_many(
 
     wanted = None if tasks is None else list(tasks)
     with ExitStack() as stack:
-        files = [stack.enter_context(Embeddings(path)) for path in paths]
+        files = [stack.enter_context(Embeddings(path, groups=groups)) for path in paths]
         names = list(labels) if labels is not None else distinct_labels(files)
         own = [own_tasks(file, files, wanted) for file in files]
         options: dict[str, Any] = {"config": config, "protocol": protocol}
@@ -76,7 +78,7 @@ def probe_many(
             ]
         plans = [make_plan(file, tasks=some, **options) for file, some in zip(files, own, strict=True)]
         calls = [
-            (number, os.path.abspath(path), _mark(file, plan), {"tasks": list(plan.data), **options}, *job)
+            (number, os.path.abspath(path), _mark(file, plan), {"tasks": list(plan.data), **options}, groups, *job)
             for number, (path, file, plan) in enumerate(zip(paths, files, plans, strict=True))
             for job in plan.jobs
         ]
@@ -118,21 +120,21 @@ def _spread(calls: list[tuple], jobs: int | None, progress: bool) -> Iterable[tu
 
 
 def _do(
-    number: int, path: str, mark: tuple, options: dict[str, Any], task: str, probe: str
+    number: int, path: str, mark: tuple, options: dict[str, Any], groups: str | None, task: str, probe: str
 ) -> tuple[int, tuple[str, str], Outcome]:
     """In a worker: one job."""
     with _one_at_a_time:
-        return number, (task, probe), _plan(path, mark, options).fit(task, probe)
+        return number, (task, probe), _plan(path, mark, options, groups).fit(task, probe)
 
 
-def _plan(path: str, mark: tuple, options: dict[str, Any]) -> Plan:
+def _plan(path: str, mark: tuple, options: dict[str, Any], groups: str | None = None) -> Plan:
     """The plan of a file, kept for the next job of this worker; that of another file is let go."""
     from reprkit.embeddings import Embeddings
 
     key = (path, mark)
     if "key" not in _kept or _kept["key"][0] != key:
         _kept.clear()
-        file = Embeddings(path)
+        file = Embeddings(path, groups=groups)
         plan = make_plan(file, **options)
         if _mark(file, plan) != mark:
             raise InputError(f"{path}: a worker found another file there than this process; give them the same files")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from reprkit.analysis.linalg import num_workers
-from reprkit.analysis.probes.data import Moments, TaskData
+from reprkit.analysis.probes.data import Moments, TaskData, cannot_be_probed
 from reprkit.analysis.probes.discriminant import fit_lda, fit_ncm
 from reprkit.analysis.probes.knn import fit_knn, usable_neighbors
 from reprkit.analysis.probes.linear import fit_linear
@@ -56,11 +56,12 @@ class ProbeResult:
 
     Attributes:
         frame: one row a task, probe and metric: encoder, seed, task, probe, metric, value, low, high (95% percentile
-            bootstrap over test samples), n_test, n_train, params (JSON), val_value (on the row of the metric that
-            chose), status, protocol_id.
-        predictions: task -> table of its test samples: id, target, and one column a probe. A probe of several models,
-            whose metrics are averaged over them, has a column a model instead: `tree_rotated[0]`, `tree_rotated[1]`
-            and so on; a paired test of its accuracy averages being right over them (`table.columns_by_probe`).
+            bootstrap over test samples, or over the groups they come in), n_test, n_train, params (JSON), val_value (on
+            the row of the metric that chose), status, protocol_id.
+        predictions: task -> table of its test samples: id, group where they come in groups, target, and one column a
+            probe. A probe of several models, whose metrics are averaged over them, has a column a model instead:
+            `tree_rotated[0]`, `tree_rotated[1]` and so on; a paired test of its accuracy averages being right over them
+            (`table.columns_by_probe`).
     """
 
     frame: pd.DataFrame
@@ -163,20 +164,11 @@ def make_plan(
         bootstrap=settings.bootstrap,
         max_svm=settings.max_svm,
         carve=CARVE if workspace.carved else 0,
+        groups=workspace.groups,
     )
     data = {name: TaskData.of(workspace, name) for name in names}
     skipped = {name: why for name, one in data.items() if (why := cannot_be_probed(one))}
     return Plan(workspace, data, skipped, probes, rules)
-
-
-def cannot_be_probed(data: TaskData) -> str:
-    """Why nothing can be fitted to a task; empty if it can."""
-    for split in ("train", "val", "test"):
-        if not len(data.y[split]):
-            return f"skipped: no {split} sample has a target"
-    if len(data.present) < 2:
-        return f"skipped: one {'class' if data.task.is_discrete else 'value'} only in train"
-    return ""
 
 
 def assemble(plan: Plan, outcomes: dict[tuple[str, str], Outcome], *, label: str | None = None) -> ProbeResult:

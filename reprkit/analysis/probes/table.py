@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from reprkit.analysis.groups import COLUMN as GROUP
+from reprkit.analysis.groups import number_groups
 from reprkit.analysis.probes.data import TaskData
 from reprkit.analysis.probes.metrics import measure, metrics_of
 from reprkit.analysis.probes.outcome import Outcome
@@ -40,7 +42,9 @@ def task_rows(
     """
     task, target = data.task, data.y["test"]
     known = {name: outcome for name, outcome in outcomes.items() if outcome is not None}
-    scored = measure(task, target, known, resamples=protocol.bootstrap, seed=protocol.seed) if known else {}
+    groups = None if data.groups is None else number_groups(data.groups[data.rows["test"]])
+    options: dict[str, Any] = {"resamples": protocol.bootstrap, "seed": protocol.seed, "groups": groups}
+    scored = measure(task, target, known, **options) if known else {}
     rows = []
     for name, outcome in outcomes.items():
         carved = f"val is one train sample in {protocol.carve}" if protocol.carve and name not in ALWAYS else ""
@@ -62,8 +66,14 @@ def task_rows(
 
 
 def prediction_table(ids: NDArray[np.str_], data: TaskData, outcomes: Mapping[str, Outcome | None]) -> pd.DataFrame:
-    """id, target, and what each probe predicts; a probe of several models has a numbered column for each."""
-    columns: dict[str, NDArray] = {"id": ids[data.rows["test"]], "target": data.y["test"]}
+    """id, target, and what each probe predicts; a probe of several models has a numbered column for each.
+
+    Where rows come in groups, a column `group` behind the id names them.
+    """
+    rows = data.rows["test"]
+    columns: dict[str, NDArray] = {"id": ids[rows]}
+    columns |= {} if data.groups is None else {GROUP: data.groups[rows]}
+    columns["target"] = data.y["test"]
     for name, outcome in outcomes.items():
         if outcome is None:
             continue
