@@ -207,6 +207,22 @@ def _parser() -> OneLineParser:
     tsne.add_argument("--samples", type=int, default=1000, help="test samples on a map (default: %(default)s)")
     tsne.add_argument("--perplexity", type=float, default=30.0, help="default: %(default)s")
 
+    explore = command(
+        "explore",
+        _explore,
+        "Write one offline page on which embeddings can be explored: maps of several encoders, linked sample by "
+        "sample, with thumbnails, predictions, errors, and who moved between encoders.",
+    )
+    explore.add_argument("embeddings", nargs="+", help=_FILES_HELP)
+    explore.add_argument("--out", default="explore.html", help="page to write (default: %(default)s)")
+    explore.add_argument("--data", help="root of the data set, for thumbnails, where the run does not name it")
+    explore.add_argument("--images", metavar="FOLDER", help="instead: image files called like the sample ids")
+    explore.add_argument("--samples", type=int, default=2000, help="test samples on a map (default: %(default)s)")
+    explore.add_argument("--perplexity", type=float, default=30.0, help="default: %(default)s")
+    explore.add_argument(
+        "--probe", default="linear", choices=[*PROBES, "none"], help="whose predictions can be seen (default: linear)"
+    )
+
     report = command("report", _report, "Draw the figures and write report.html again from the tables of a run.")
     report.add_argument("folder", help="folder of `reprkit run`")
 
@@ -445,6 +461,17 @@ def _tsne(args: argparse.Namespace) -> None:
     save(tsne_figure(frame.assign(**one), tasks, quality.assign(**one)), out / "tsne")
     print(quality.to_string(index=False, float_format="%.4g"))
     print(f"figure: {out / 'tsne.png'}")
+
+
+def _explore(args: argparse.Namespace) -> None:
+    from reprkit.explore import explore_files
+    from reprkit.recipe import TsneConfig
+
+    check_out_file(args.out)
+    config = TsneConfig(samples=args.samples, perplexity=args.perplexity)
+    probe = "" if args.probe == "none" else args.probe
+    page = explore_files(args.embeddings, data=args.data, images=args.images, config=config, probe=probe)
+    print(f"page: {page.write(args.out)}")
 
 
 def _report(args: argparse.Namespace) -> None:

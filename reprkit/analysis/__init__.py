@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reprkit.analysis.compare import compare as compare
+    from reprkit.analysis.explorer import explore as explore
     from reprkit.analysis.few_shot import few_shot as few_shot
     from reprkit.analysis.geometry import geometry as geometry
     from reprkit.analysis.geometry import similarity as similarity
@@ -27,6 +28,7 @@ _HOMES = {
     "Workspace": "reprkit.analysis.workspace",
     "collapse_check": "reprkit.analysis.verdict",
     "compare": "reprkit.analysis.compare",
+    "explore": "reprkit.analysis.explorer",
     "few_shot": "reprkit.analysis.few_shot",
     "geometry": "reprkit.analysis.geometry",
     "ordinal_alignment": "reprkit.analysis.ordinal",
