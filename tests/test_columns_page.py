@@ -122,10 +122,22 @@ def test_what_the_probes_write(embeddings: Embeddings) -> None:
     every = {re.sub(r"\[.*", "[<class>]", metric) for metrics in known for metric in metrics}
     assert set(named) <= set(documented(text, "Metric")) == every
     assert set(documented(text, "Probe")) == {FLOOR, HEAD, *PROBES}
+    general = documented(sections()["predictions/*"])
+    assert general[1] == "group"  # of files whose rows come in groups alone
     for table in result.predictions.values():
         columns = [re.sub(r"\[[0-9]+\]$", "", column) for column in table.columns]
-        assert [*columns[:2], "<probe>"] == documented(sections()["predictions/*"])[:3]
+        assert [*columns[:2], "<probe>"] == [general[0], *general[2:4]]
         assert set(columns[2:]) <= set(documented(text, "Probe"))
+
+
+def test_what_the_probes_write_of_pixels() -> None:
+    rng = np.random.default_rng(0)
+    kind, image = rng.integers(0, 2, 120), np.repeat(np.arange(30), 4)
+    ids = [f"image{name}#{i},0" for i, name in enumerate(image)]
+    z, split = rng.normal(size=(120, 2)), np.array(["train", "val", "test"])[image % 3]
+    pixels = Embeddings.from_arrays(z, {"kind": kind}, ids=ids, split=split, meta={"groups": "#"})
+    table = probe_with_predictions(pixels, config=ProbeConfig(probes=("ncm",), bootstrap=10)).predictions["kind"]
+    assert [*table.columns[:3], "<probe>"] == documented(sections()["predictions/*"])
 
 
 def test_what_universality_writes(embeddings: Embeddings) -> None:

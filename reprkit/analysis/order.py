@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from reprkit.analysis.groups import Codes, count_units
 from reprkit.analysis.linalg import one_hot, row_slices
-from reprkit.analysis.stats import percentile_interval, resample_counts
+from reprkit.analysis.stats import percentile_interval, resample_counts, student_factor
 
 ENUMERATED = 8
 """Up to so many classes the Mantel test tries every order, beyond it `PERMUTATIONS` random ones."""
@@ -143,7 +143,8 @@ def triplet_accuracy(
     by_unit = np.bincount(units.ravel(), (error * once).ravel(), len(target))
     own = (error**2).sum()  # every triplet is in up to three units: its own noise counts once
     more = (error**2 * (once.sum(axis=0) - 1)).sum()
-    half = 1.96 * np.sqrt(max((by_unit**2).sum() - more, own)) / len(drawn)
+    wide = 1.0 if groups is None else student_factor(count_units(groups, len(target)))
+    half = 1.96 * wide * np.sqrt(max((by_unit**2).sum() - more, own)) / len(drawn)
     return float(value), float(max(value - half, 0.0)), float(min(value + half, 1.0))
 
 

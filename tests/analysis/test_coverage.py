@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 from reprkit.analysis import universality
+from reprkit.analysis.groups import number_groups
 from reprkit.analysis.intervals import TwoWayBootstrap, interval
 from reprkit.analysis.order import spearman_interval, triplet_accuracy
 from reprkit.analysis.probes.metrics import measure
@@ -22,6 +23,7 @@ from reprkit.analysis.stats import (
     paired_bootstrap,
     paired_bootstraps,
     percentile_interval,
+    sample_interval,
     t_interval,
     wilson,
 )
@@ -281,3 +283,107 @@ def test_triplets(n, triplets):
     for seed in range(1500):
         bounds.append(triplet_accuracy(*sample(rng, n), triplets=triplets, seed=seed)[1:])
     check(f"triplet accuracy, n = {n}, {triplets} triplets", bounds, truth)
+
+
+# Pixels of images -----------------------------------------------------------------------------------------------------
+
+IMAGES, PIXELS = 40, 16
+SHARED = 0.3
+"""Share of the variance that pixels of an image have in common."""
+
+
+def clustered(rng, images=IMAGES):
+    """Standard normal values of pixels, correlated within an image, and their groups; some pixels have no target."""
+    common = np.repeat(rng.normal(size=images), PIXELS)
+    values = np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * rng.normal(size=images * PIXELS)
+    kept = rng.random(len(values)) < np.repeat(rng.uniform(0.3, 1.0, size=images), PIXELS)
+    return values[kept], number_groups(np.repeat(np.arange(images), PIXELS)[kept])
+
+
+def check_clustered(what, by_image, by_pixel, truth, *, most=0.8):
+    """Intervals that resample images keep their word; those that resample pixels clearly do not."""
+    check(f"{what}, by image", by_image, truth)
+    low, high = np.asarray(by_pixel, np.float64).T
+    covered = float(((low <= truth) & (truth <= high)).mean())
+    print(f"{what + ', by pixel':60s} {100 * covered:5.1f}%  ({len(low)} simulations)")
+    assert covered < most, what
+
+
+def bounds_of_pixels(task, metric, sims, predict):
+    """Intervals by image and by pixel of a metric of what `predict` makes of targets and errors."""
+    rng, bounds = np.random.default_rng(0), ([], [])
+    for seed in range(sims):
+        errors, groups = clustered(rng)
+        y = rng.integers(2, size=len(errors))
+        outcomes = {"a": Outcome(predict(y, errors), {}, 0.0, 1)}
+        for kind, codes in enumerate((groups, None)):
+            found = measure(task, y, outcomes, resamples=300, seed=seed, groups=codes)
+            bounds[kind].append(found["a"][metric][1:])
+    return bounds
+
+
+def test_accuracy_of_pixels():
+    """Of a classifier that is wrong on some images more than on others."""
+    task, limit = Task("t", "classification", 2), stats.norm.ppf(0.7)
+    bounds = bounds_of_pixels(task, "accuracy", 600, lambda y, errors: np.where(errors < limit, y, 1 - y))
+    check_clustered(f"accuracy, {IMAGES} images", *bounds, 0.7)
+
+
+@pytest.mark.slow
+def test_errors_of_pixels():
+    bounds = bounds_of_pixels(Task("d", "regression", 1), "mae", 2000, lambda y, errors: y + errors)
+    check_clustered(f"mae, {IMAGES} images", *bounds, np.sqrt(2 / np.pi), most=0.9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("images", [15, 40, 150])
+def test_means_of_pixels(images):
+    rng = np.random.default_rng(images)
+    found = {name: ([], []) for name in ("bootstrap", "Student")}
+    for seed in range(2000):
+        values, groups = clustered(rng, images)
+        for kind, codes in enumerate((groups, None)):
+            found["bootstrap"][kind].append(bootstrap_mean(values, resamples=500, seed=seed, groups=codes)[1:])
+            found["Student"][kind].append(sample_interval(values, codes)[1:])
+    for name, bounds in found.items():
+        check_clustered(f"{name}, {images} images", *bounds, 0.0)
+
+
+@pytest.mark.slow
+def test_order_of_pixels():
+    """Prediction and target that share an effect of the image besides what is right everywhere."""
+    rng, bounds, triplets = np.random.default_rng(0), ([], []), ([], [])
+
+    def sample(images):
+        x, groups = clustered(rng, images)
+        drift = rng.normal(size=images)[groups]  # of the target, in whole images
+        return x, x + drift + rng.normal(size=len(x)), groups
+
+    x, y, _ = sample(100_000)
+    truth, share = stats.spearmanr(x, y).statistic, triplet_accuracy(x[:, None], y, triplets=2_000_000)[0]
+    for seed in range(1000):
+        x, y, groups = sample(IMAGES)
+        for kind, codes in enumerate((groups, None)):
+            bounds[kind].append(spearman_interval(x, y, resamples=500, seed=seed, groups=codes)[1:])
+            triplets[kind].append(triplet_accuracy(x[:, None], y, triplets=5000, seed=seed, groups=codes)[1:])
+    check_clustered(f"Spearman, {IMAGES} images", *bounds, truth, most=0.9)
+    check_clustered(f"triplet accuracy, {IMAGES} images", *triplets, share, most=0.9)
+
+
+@pytest.mark.slow
+def test_universality_of_pixels():
+    rng, dummies, bounds = np.random.default_rng(0), 16, ([], [])
+    for seed in range(1500):
+        values, groups = clustered(rng)
+        losses = (values + 0.1 * rng.normal(size=(dummies, 1)) + 0.5 * rng.normal(size=(dummies, len(values)))).astype(
+            "f4"
+        )
+        draws = (
+            TwoWayBootstrap.group_weights(groups, 400, seed),
+            TwoWayBootstrap.sample_weights(400, seed),
+        )
+        for kind, draw in enumerate(draws):
+            boot = TwoWayBootstrap(dummies, 400, seed, views=["raw"])
+            boot.add(draw(len(values)), np.ones(len(values), bool), {"raw": losses}, {})
+            bounds[kind].append(interval(boot.dummy_losses()[1]["raw"]))
+    check_clustered(f"two-way, {IMAGES} images, {dummies} dummies", *bounds, 0.0)
