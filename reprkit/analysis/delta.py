@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping
 import pandas as pd
 
 from reprkit.errors import InputError
+from reprkit.tasks import LOWER_IS_BETTER
 
-LOWER_IS_BETTER = frozenset({"mae", "log_loss", "mse", "rmse"})
-"""Metrics of result tables for which less is better."""
+__all__ = ["LOWER_IS_BETTER", "delta_frame", "delta_mtl"]
 
 
 def delta_mtl(
