@@ -1,9 +1,12 @@
 import itertools
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from reprkit.cli import main
 from reprkit.config import grid_points, load_recipe, parse_recipe, write_recipe
 from reprkit.errors import InputError
 from reprkit.recipe import ADDITIONS, METHODS, BalancingConfig, Recipe, check_level, reads, split_method
@@ -21,7 +24,36 @@ def test_every_shipped_recipe_loads_and_round_trips(path, tmp_path):
 
 
 def test_there_are_recipes():
-    assert {"digits", "utkface", "utkface_small"} <= {path.stem for path in RECIPES}
+    scenes = {f"{data}_{kind}" for data in ("nyuv2", "cityscapes") for kind in ("split", "mtan", "swin")}
+    others = {"digits", "utkface", "utkface_small", "rooms", "rooms_mtan", "camvid", "pascal", "imagenet"}
+    assert scenes | others <= {path.stem for path in RECIPES}
+
+
+def commands_in(path):
+    """The commands that the comments of a recipe name, each as its words."""
+    text = path.read_text().replace("\\\n#", "")
+    lines = [line.removeprefix("#").partition("    (")[0] for line in text.splitlines()]
+    return [shlex.split(line) for line in lines if line.startswith((" reprkit ", " python "))]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_commands_in_recipes_are_commands(path, capsys):
+    """They name this recipe, and their options and overrides exist."""
+    found = commands_in(path)
+    assert found[0][:3] == ["reprkit", "run", f"training/{path.name}"]
+    for words in found:
+        if words[0] == "reprkit":
+            assert main([*words[1:2], str(path), *words[3:], "--print_config"]) == 0
+            printed = parse_recipe(yaml.safe_load(capsys.readouterr().out))
+            assert (printed != load_recipe(path)) == bool({"--data", "--methods"} & set(words))
+
+
+def test_runs_of_a_table_differ_in_nothing_but_the_structure():
+    for data in ("nyuv2", "cityscapes"):
+        split, mtan = (load_recipe(RECIPES[0].with_name(f"{data}_{kind}.yaml")) for kind in ("split", "mtan"))
+        assert set(split.methods) - set(mtan.methods) == {"single"}
+        alike = replace(mtan, name=split.name, methods=split.methods, model=replace(mtan.model, structure="split"))
+        assert alike == split
 
 
 def test_overrides_win_over_the_file(tmp_path):
