@@ -118,8 +118,6 @@ def test_coarse_outputs_are_resized_and_differentiate_twice(task):
     assert float(task.loss(coarse, targets)) == pytest.approx(float(task.loss(fine, targets)), rel=1e-12)
     fine_scores = computed(task, (fine.detach(), targets))
     assert computed(task, (coarse.detach(), targets)) == pytest.approx(fine_scores, rel=1e-6)
-        computed(task, (fine.detach(), targets)), rel=1e-6
-    )
     assert torch.autograd.gradcheck(lambda x: task.loss(x, targets), (coarse,), eps=1e-7, atol=1e-6)
     (slope,) = torch.autograd.grad(task.loss(coarse, targets), coarse, create_graph=True)
     if slope.requires_grad:  # absolute errors have no second derivative
