@@ -49,10 +49,8 @@ def explore_files(
     with ExitStack() as stack:
         files = [stack.enter_context(Embeddings(path)) for path in paths]
         found = gather(files, config=config, probe=probe)
-        if images is None:
-            sprites = _from_dataset(files[0], found.ids, data)
-        else:
-            sprites = _from_folder(Path(images), found.ids)
+        ids = found.ids
+        sprites = _from_dataset(files[0], ids, data) if images is None else _from_folder(Path(images), ids)
     return make_page(found, sprites=sprites)
 
 

@@ -1,4 +1,7 @@
-"""Image encoders: [B, channels, H, W] -> [B, D], globally pooled."""
+"""Image encoders: [B, channels, H, W] -> [B, D], globally pooled, or for dense tasks [B, D, h, w].
+
+Each one is a chain of stages, so that structures which read the maps between them (MTAN) can do so.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from reprkit.errors import InputError
+from reprkit.recipe import ENCODERS
 
 
 class ConvNet(nn.Module):
@@ -15,9 +19,10 @@ class ConvNet(nn.Module):
     Args:
         in_channels: image channels.
         width: channels of the first block; the next two have 2 and 4 times as many.
+        dense: leave out the mean: the map has a quarter of the image's size.
     """
 
-    def __init__(self, in_channels: int, width: int = 32) -> None:
+    def __init__(self, in_channels: int, width: int = 32, *, dense: bool = False) -> None:
         super().__init__()
         sizes = [in_channels, width, 2 * width, 4 * width]
         self.blocks = nn.Sequential(
@@ -31,25 +36,86 @@ class ConvNet(nn.Module):
             )
         )
         self.dim = sizes[-1]
+        self.dense = dense
 
     def forward(self, images: Tensor) -> Tensor:
-        """Representation [B, D] of images [B, channels, H, W]."""
-        return self.blocks(images).mean((2, 3))
+        """Representation [B, D], or [B, D, H / 4, W / 4], of images [B, channels, H, W]."""
+        z = self.blocks(images)
+        return z if self.dense else z.mean((2, 3))
 
 
-def build_encoder(name: str, in_channels: int = 3) -> tuple[nn.Module, int]:
+class DenseResNet(nn.Module):
+    """A torchvision ResNet without its end, its last two stages dilated: a map of an eighth of the image's size.
+
+    Keeps torchvision's names, so that its weights fit. (torchvision dilates networks of bottleneck blocks only; here
+    strides become dilations in any.)
+    """
+
+    def __init__(self, resnet: nn.Module) -> None:
+        super().__init__()
+        for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
+            setattr(self, name, getattr(resnet, name))
+        for stage, dilation in ((self.layer3, 2), (self.layer4, 4)):
+            _dilate(stage, dilation)
+
+    def stages(self) -> list[nn.Sequential]:
+        """The four stages of residual blocks."""
+        return [self.layer1, self.layer2, self.layer3, self.layer4]
+
+    def stem(self, images: Tensor) -> Tensor:
+        """What the first stage reads: [B, 64, H / 4, W / 4]."""
+        return self.maxpool(self.relu(self.bn1(self.conv1(images))))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, D, H / 8, W / 8]."""
+        x = self.stem(images)
+        for stage in self.stages():
+            x = stage(x)
+        return x
+
+
+def _dilate(stage: nn.Module, dilation: int) -> None:
+    """Take the stride out of a stage, and let its 3x3 convolutions see as far as they did.
+
+    As torchvision does it, the first block keeps the dilation of the stage before.
+    """
+    for number, block in enumerate(stage.children()):
+        for module in block.modules():
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
+                if module.kernel_size == (3, 3):
+                    rate = dilation if number else dilation // 2
+                    module.dilation = module.padding = (rate, rate)
+
+
+class DenseSwin(nn.Module):
+    """A torchvision Swin Transformer without its end: a map of 1/32 of the image's size, rounded up."""
+
+    def __init__(self, swin: nn.Module) -> None:
+        super().__init__()
+        self.features = swin.features
+        self.norm = swin.norm
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, D, H / 32, W / 32]."""
+        return self.norm(self.features(images)).permute(0, 3, 1, 2)
+
+
+def build_encoder(name: str, in_channels: int = 3, *, dense: bool = False) -> tuple[nn.Module, int]:
     """A freshly initialised encoder and the size D of its representation.
 
     Args:
-        name: `convnet` (D = 128), `resnet18` (512), `resnet50` (2048) or `mobilenet_v2` (1280); the last three
-            are torchvision's, with the classifier removed, so that torchvision's weights fit by name.
+        name: `convnet` (D = 128), `resnet18` (512), `resnet50` (2048), `mobilenet_v2` (1280), `swin_t`, `swin_s` (768)
+            or `swin_b` (1024); all but the first are torchvision's, with the classifier removed, so that torchvision's
+            weights fit by name.
         in_channels: image channels; other than 3 replaces the first convolution.
+        dense: give a feature map: a quarter (convnet), an eighth (ResNets) or 1/32 (Swin) of the image's size.
 
     Raises:
-        InputError: unknown name.
+        InputError: unknown name, or one without a map.
     """
     if name == "convnet":
-        convnet = ConvNet(in_channels)
+        convnet = ConvNet(in_channels, dense=dense)
         return convnet, convnet.dim
     from torchvision import models
 
@@ -59,12 +125,24 @@ def build_encoder(name: str, in_channels: int = 3) -> tuple[nn.Module, int]:
         resnet.fc = nn.Identity()
         if in_channels != 3:
             resnet.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
-        return resnet, dim
+        return (DenseResNet(resnet) if dense else resnet), dim
+    if name in ("swin_t", "swin_s", "swin_b"):
+        swin = getattr(models, name)(weights=None)
+        dim = swin.head.in_features
+        swin.head = nn.Identity()
+        if in_channels != 3:
+            first = swin.features[0][0]
+            swin.features[0][0] = nn.Conv2d(in_channels, first.out_channels, first.kernel_size, stride=first.stride)
+        return (DenseSwin(swin) if dense else swin), dim
     if name == "mobilenet_v2":
+        if dense:
+            raise InputError(
+                "model.encoder: mobilenet_v2 gives no feature map; dense tasks take convnet, a ResNet or a Swin"
+            )
         mobilenet = models.mobilenet_v2(weights=None)
         dim = mobilenet.last_channel
         mobilenet.classifier = nn.Identity()
         if in_channels != 3:
             mobilenet.features[0][0] = nn.Conv2d(in_channels, 32, 3, stride=2, padding=1, bias=False)
         return mobilenet, dim
-    raise InputError(f"model.encoder: '{name}' is not known; choose from convnet, resnet18, resnet50, mobilenet_v2")
+    raise InputError(f"model.encoder: '{name}' is not known; choose from {', '.join(ENCODERS)}")

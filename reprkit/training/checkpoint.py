@@ -16,8 +16,7 @@ from reprkit.config import parse_recipe
 from reprkit.embeddings import fingerprint_tensors
 from reprkit.errors import InputError
 from reprkit.files import replacing
-from reprkit.models import build_model
-from reprkit.models.split import Split
+from reprkit.models import Model, build_model
 from reprkit.tasks import Task
 
 FORMAT = "reprkit-checkpoint"
@@ -25,7 +24,7 @@ VERSION = 1
 FIELDS = ("recipe", "method", "seed", "tasks", "image_shape", "epoch", "step", "val_score", "fingerprints")
 
 
-def save_checkpoint(path: str | Path, model: Split, meta: Mapping[str, Any]) -> None:
+def save_checkpoint(path: str | Path, model: Model, meta: Mapping[str, Any]) -> None:
     """Write the model's tensors and a JSON header in one step.
 
     The file alone rebuilds the model: `meta` holds `recipe`, `method`, `seed`, `task`, `tasks`,
@@ -70,7 +69,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
     return meta
 
 
-def load_checkpoint(path: str | Path) -> tuple[Split, dict[str, Any]]:
+def load_checkpoint(path: str | Path) -> tuple[Model, dict[str, Any]]:
     """The model of a checkpoint, on the CPU in eval mode, and its header."""
     meta = read_header(path)
     tasks = [Task.from_json(record) for record in meta["tasks"]]

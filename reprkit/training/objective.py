@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from reprkit.models.split import Split
+from reprkit.models import Model
 from reprkit.tasks import Task
 from reprkit.training.batches import Batch
 from reprkit.training.devices import autocast
@@ -88,7 +88,7 @@ class Objective:
         precision: float32 | bf16.
     """
 
-    model: Split
+    model: Model
     tasks: tuple[Task, ...]
     penalty: DummyGradientNorm | None = None
     penalty_weight: float = 0.0
