@@ -27,8 +27,9 @@ class ImageDataset:
     Attributes:
         name: name of the data set.
         tasks: its tasks, in order; regression tasks carry the mean and std of the training split.
-        images: uint8 [N, C, H, W]; may be a read-only memory map.
-        targets: task name -> int64 [N] class indices (-1 missing) or float64 [N] values (NaN missing).
+        images: uint8 [N, C, H, W]; may be a read-only memory map, or an array-like that reads rows from files.
+        targets: task name -> int64 [N] class indices (-1 missing) or float64 [N] values (NaN missing); dense tasks have
+            signed integers [N, H, W], float32 [N, H, W], or unit vectors [N, 3, H, W], and may be array-likes too.
         ids: str [N], unique and stable (file names where there are files).
         split: uint8 [N], index into `SPLITS`.
         mean, std: per-channel normalisation for images scaled to [0, 1].
@@ -64,6 +65,11 @@ class ImageDataset:
             raise ValueError(f"{self.name}: {count} images, but {', '.join(wrong)} rows")
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
             raise ValueError(f"{self.name}: images must be uint8 [N, C, H, W]")
+        for task in self.tasks:
+            wanted = (*((3,) if task.kind == "normals" else ()), *self.images.shape[2:]) if task.is_dense else ()
+            got = tuple(self.targets[task.name].shape[1:]) if task.name in self.targets else wanted
+            if got != wanted:
+                raise ValueError(f"{self.name}: targets of '{task.name}' are {got} a row, its images need {wanted}")
         if len(np.unique(self.ids)) != count:
             raise ValueError(f"{self.name}: ids are not unique")
         if set(self.targets) != {task.name for task in self.tasks}:
@@ -114,16 +120,21 @@ class ImageDataset:
         channels, height, width = self.image_shape
         sizes = ", ".join(f"{len(self.rows(split)):,} {split}" for split in SPLITS)
         lines = [f"{self.name}: {len(self):,} images of {width}x{height}x{channels} ({sizes})"]
-        for task in self.tasks:
-            missing = int((~task.valid(self.targets[task.name])).sum())
-            size = f"{task.num_outputs} classes" if task.is_discrete else f"mean {task.mean:.4g}, sd {task.std:.4g}"
-            lines.append(f"  {task.name}: {task.kind}, {size}" + (f", {missing:,} missing" if missing else ""))
+        lines.extend(f"  {task.name}: {self._about(task)}" for task in self.tasks)
         lines.append(f"  split: {self.split_rule}")
         for reason, count in Counter(reason for _, reason in self.skipped).most_common():
             first = next(name for name, why in self.skipped if why == reason)
             lines.append(f"  skipped {count:,}: {reason} ({first}{', ...' if count > 1 else ''})")
         lines.extend(f"  note: {note}" for note in self.notes)
         return "\n".join(lines)
+
+    def _about(self, task: Task) -> str:
+        if task.is_dense:  # what is missing is not counted: that would read every file
+            classes = f", {task.num_outputs} classes" if task.kind == "segmentation" else ""
+            return f"{task.kind} of every pixel{classes}"
+        missing = int((~task.valid(self.targets[task.name])).sum())
+        size = f"{task.num_outputs} classes" if task.is_discrete else f"mean {task.mean:.4g}, sd {task.std:.4g}"
+        return f"{task.kind}, {size}" + (f", {missing:,} missing" if missing else "")
 
 
 def select_columns(targets: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -139,7 +150,7 @@ def standardised(tasks: Iterable[Task], targets: Mapping[str, np.ndarray], split
     """
     result = []
     for task in tasks:
-        if not task.is_discrete:
+        if task.kind == "regression":
             values = targets[task.name][split == SPLITS.index("train")]
             values = values[np.isfinite(values)]
             if len(values) == 0 or values.std() == 0:

@@ -20,7 +20,7 @@ class Batch:
     Attributes:
         rows: their row numbers.
         images: [B, C, H, W] float32.
-        targets: task name -> [B].
+        targets: task name -> [B]; [B, H, W] for dense tasks, [B, 3, H, W] for normals.
         counts: task name -> what losses are divided by (valid targets of the whole batch over the number of ranks),
             where this is one rank's part of a batch; None where it is all of it.
     """
@@ -74,6 +74,8 @@ class BatchSource:
 
     def _targets(self, task: str, rows: np.ndarray) -> Tensor:
         targets = torch.from_numpy(np.ascontiguousarray(self.dataset.targets[task][rows]))
+        if targets.ndim > 1:  # dense targets are stored small
+            targets = targets.float() if targets.is_floating_point() else targets.long()
         if self.device.type == "mps" and targets.dtype == torch.float64:
             targets = targets.float()  # Apple's GPUs have no float64
         return targets.to(self.device)

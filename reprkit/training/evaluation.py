@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from reprkit.data.base import ImageDataset
 from reprkit.files import write_json
-from reprkit.models.split import Split
+from reprkit.models import Model
+from reprkit.tasks import Scores, Task
 from reprkit.training.batches import BatchSource
 from reprkit.training.checkpoint import find_checkpoint, load_checkpoint
 from reprkit.training.devices import autocast, choose_device
@@ -29,45 +33,93 @@ def score_test_split(folder: str | Path, dataset: ImageDataset, which: str = "be
     dataset = dataset.with_tasks([record["name"] for record in meta["tasks"]])
     place = choose_device(device)
     rows = dataset.rows("test")
-    losses, scores = evaluate(model.to(place), BatchSource(dataset, place), rows)
+    found = evaluate(model.to(place), BatchSource(dataset, place), rows)
     tasks = {
         task.name: {
             "metric": task.metric,
-            "score": None if np.isnan(scores[task.name]) else scores[task.name],
-            "loss": losses[task.name],
-            "n": int(task.valid(dataset.targets[task.name][rows]).sum()),
+            "score": found.scores[task.name],
+            "loss": found.losses[task.name],
+            "n": len(rows) if task.is_dense else int(task.valid(dataset.targets[task.name][rows]).sum()),
+            "metrics": found.metrics[task.name],
+            "task": task.to_json(),
         }
         for task in dataset.tasks
     }
     keep = {name: meta[name] for name in ("method", "seed", "epoch", "val_score")}
-    write_json(out, {**keep, "checkpoint": which, "tasks": tasks})
+    write_json(out, {**keep, "checkpoint": which, "tasks": _json(tasks)})
     return out
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model's own heads are worth on some rows.
+
+    Attributes:
+        losses: task name -> mean loss over valid targets.
+        metrics: task name -> metric -> value, pooled over the rows; NaN where no target is valid.
+        scores: task name -> the headline metric.
+        skill: mean over tasks of `Task.skill`, by which the best epoch is chosen; NaN if no task has one.
+    """
+
+    losses: dict[str, float]
+    metrics: dict[str, dict[str, float]]
+    scores: dict[str, float]
+    skill: float
 
 
 @torch.no_grad()
 def evaluate(
-    model: Split, source: BatchSource, rows: np.ndarray, precision: str = "float32", batch_size: int = 256
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Mean loss and headline score of every task over `rows`, in eval mode; ranks share the batches.
+    model: Model, source: BatchSource, rows: np.ndarray, precision: str = "float32", batch_size: int | None = None
+) -> Evaluation:
+    """Losses and metrics of every task over `rows`, in eval mode; ranks share the batches, all get the result.
 
-    Returns:
-        (losses, scores) by task name, on every rank; NaN scores where no target is valid.
+    Args:
+        model: encoder and heads.
+        source: of the batches.
+        rows: row numbers.
+        precision: of the forward pass: float32 | bf16.
+        batch_size: images a pass; None means up to 256, fewer where images are large.
     """
     model.eval()
-    ranks = source.ranks
-    collected: list[dict[str, np.ndarray]] = []
-    for i, start in enumerate(range(0, len(rows), batch_size)):
+    ranks, tasks = source.ranks, source.dataset.tasks
+    size = batch_size or evaluation_batch(source.dataset)
+    collected: list[dict[str, Scores]] = []
+    for i, start in enumerate(range(0, len(rows), size)):
         if i % ranks.world == ranks.rank:
+            batch = source.batch(rows[start : start + size])
             with autocast(source.device, precision):
-                outputs = model(source.batch(rows[start : start + batch_size]).images)
-            collected.append({name: value.float().cpu().numpy() for name, value in outputs.items()})
+                outputs = model(batch.images)
+            counted = {task.name: task.new_scores() for task in tasks}
+            for task in tasks:
+                counted[task.name].update(outputs[task.name], batch.targets[task.name])
+            collected.append(counted)
     parts = ranks.gather(collected)
-    losses, scores = {}, {}
+    found = None
     if ranks.is_first:
-        batches = [part[i] for i in range(len(parts[0])) for part in parts if i < len(part)]
-        for task in source.dataset.tasks:
-            outputs_all = np.concatenate([batch[task.name] for batch in batches])
-            targets = source.dataset.targets[task.name][rows]
-            losses[task.name] = float(task.loss(torch.from_numpy(outputs_all).double(), torch.from_numpy(targets)))
-            scores[task.name] = task.score(outputs_all, targets)
-    return ranks.from_first((losses, scores))
+        total = {task.name: task.new_scores() for task in tasks}
+        for counted in (part[i] for i in range(len(parts[0])) for part in parts if i < len(part)):
+            for name, scores in counted.items():
+                total[name].merge(scores)
+        found = _evaluation(tasks, {name: scores.compute() for name, scores in total.items()})
+    result = ranks.from_first(found)
+    assert result is not None
+    return result
+
+
+def evaluation_batch(dataset: ImageDataset) -> int:
+    """Images of one forward pass without a graph: 256 of up to 128 x 128 pixels, fewer of larger ones."""
+    return max(1, min(256, (256 * 128 * 128) // int(np.prod(dataset.image_shape[1:]))))
+
+
+def _evaluation(tasks: Sequence[Task], metrics: dict[str, dict[str, float]]) -> Evaluation:
+    losses = {name: values.pop("loss") for name, values in metrics.items()}
+    skills = np.array([task.skill(metrics[task.name]) for task in tasks])
+    skill = float("nan") if np.isnan(skills).all() else float(np.nanmean(skills))
+    return Evaluation(losses, metrics, {task.name: metrics[task.name][task.metric] for task in tasks}, skill)
+
+
+def _json(value: Any) -> Any:
+    """NaN becomes null."""
+    if isinstance(value, dict):
+        return {name: _json(item) for name, item in value.items()}
+    return None if isinstance(value, float) and np.isnan(value) else value

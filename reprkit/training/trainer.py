@@ -272,19 +272,19 @@ class Trainer:
                 "seconds": round(at.seconds, 3),
             }
         )
-        losses, scores = evaluate(self.model, self.source, self.rows["val"], self.config.precision)
-        if not all(map(math.isfinite, losses.values())):
-            raise self._not_finite({f"validation loss/{name}": loss for name, loss in losses.items()})
+        found = evaluate(self.model, self.source, self.rows["val"], self.config.precision)
+        if not all(map(math.isfinite, found.losses.values())):
+            raise self._not_finite({f"validation loss/{name}": loss for name, loss in found.losses.items()})
         self._log(
             {
                 "epoch": at.epoch + 1,
                 "step": (at.epoch + 1) * self.steps,
                 "split": "val",
-                "loss": losses,
-                "score": {name: None if np.isnan(score) else score for name, score in scores.items()},
+                "loss": found.losses,
+                "score": {name: None if np.isnan(score) else score for name, score in found.scores.items()},
             }
         )
-        mean = float(np.nanmean(list(scores.values()))) if not np.all(np.isnan(list(scores.values()))) else -np.inf
+        mean = -np.inf if np.isnan(found.skill) else found.skill
         at.seconds_before += at.seconds
         at.epoch, at.step, at.seconds, at.sums = at.epoch + 1, 0, 0.0, {}
         if mean > at.best or at.epoch == 1:
@@ -292,7 +292,7 @@ class Trainer:
             self._save_checkpoint("best", mean)
         self._save_checkpoint("last", mean)
         self._save_state()
-        text = " ".join(f"{name} {score:.3f}" for name, score in scores.items())
+        text = " ".join(f"{name} {score:.3f}" for name, score in found.scores.items())
         bar.set_postfix_str(f"val {text}")
         if bar.disable and self.ranks.is_first:
             logger.info("%s: epoch %d/%d, val %s", self.job.title, at.epoch, self.config.epochs, text)
