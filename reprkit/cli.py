@@ -148,6 +148,21 @@ def _parser() -> OneLineParser:
     embed.add_argument("--batch_size", type=int, help="images a forward pass (these four default to the recipe's)")
     embed.add_argument("--device", default="auto", help="auto (cuda, mps, cpu) or a torch device")
 
+    predict = command(
+        "predict",
+        _predict,
+        "Write pictures of what a checkpoint's own heads say: images beside truth, prediction and error of every dense "
+        "task, and predicted classes with their probability. The arrays are written beside them (.npz).",
+    )
+    predict.add_argument("checkpoint", help="a .safetensors checkpoint or a run folder")
+    predict.add_argument("--data", help="root of the data set, where it has moved")
+    predict.add_argument("--out", help="folder to write to (default: panels/ beside the checkpoint)")
+    predict.add_argument("--split", choices=["train", "val", "test"], default="test", help="default: %(default)s")
+    which = predict.add_mutually_exclusive_group()
+    which.add_argument("--samples", type=int, default=8, help="images, spread over the split (default: %(default)s)")
+    which.add_argument("--ids", nargs="+", help="instead: these images")
+    predict.add_argument("--device", default="auto", help="auto (cuda, mps, cpu) or a torch device")
+
     universality = command(
         "universality",
         _universality,
@@ -354,6 +369,14 @@ def _embed(args: argparse.Namespace) -> None:
         out = first.parent / ("-".join(["embeddings", *odd]) + ".h5")
     path = embed(args.checkpoint, out, data=args.data, config=config, device=args.device)
     if is_first_process():
+        print(path)
+
+
+def _predict(args: argparse.Namespace) -> None:
+    from reprkit.predict import predict
+
+    options = {name: getattr(args, name) for name in ("data", "out", "split", "samples", "ids", "device")}
+    for path in predict(args.checkpoint, **options):
         print(path)
 
 

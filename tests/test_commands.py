@@ -33,7 +33,7 @@ def npz(tmp_path):
 def test_help_teaches(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for name in ("demo", "run", "train", "embed", "universality", "tsne", "report", "inspect", "doctor"):
+    for name in ("demo", "run", "train", "embed", "predict", "universality", "tsne", "report", "inspect", "doctor"):
         assert name in text
     for name in ("run", "train", "demo"):
         assert main([name, "--help"]) == 0

@@ -28,6 +28,17 @@ OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "
 MORE_COLOURS = ("#882255", "#999999", "#999933", "#332288", "#44AA99", "#661100", "#AA4499", "#88CCEE")
 """Continues OKABE_ITO where there are more classes or encoders (Tol, muted)."""
 
+SEGMENT_COLOURS = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#3C1E00", "#000087", "#783C4B",
+    "#1E0FD2", "#5A87FF", "#4B004B", "#B4F0B4", "#2D4BFF", "#0F4B87", "#964B00", "#C3E1FF", "#4B3C00", "#2D7878",
+    "#78C378", "#691E5A", "#D20FB4", "#D2D269",
+)  # fmt: skip
+"""Colours of areas: Okabe & Ito's without black, then each as far as can be from all before it and from `VOID`, for
+common colour vision, protanopia and deuteranopia alike (Oklab distance, simulation of Machado et al., 2009)."""
+
+VOID = "#BFBFBF"
+"""Where there is no label."""
+
 CLASS_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 GREY = "#6E6E6E"
 LIGHT = "#D9D9D9"
@@ -212,14 +223,17 @@ def _shade(colour: str, amount: float) -> str:
 
 
 def class_colours(task: Task) -> list[str]:
-    """One colour per class, as hex: viridis in class order for ordinal tasks, else Okabe-Ito and its continuation."""
+    """One colour per class, as hex: viridis in class order for ordinal tasks, else Okabe-Ito and its continuation.
+
+    Areas (segmentation) have `SEGMENT_COLOURS`.
+    """
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
     count = task.num_outputs
     if task.kind == "ordinal":
         return [to_hex(c) for c in colormaps["viridis"](np.linspace(0.0, 0.95, count))]
-    known = (*OKABE_ITO, *MORE_COLOURS)
+    known = SEGMENT_COLOURS if task.kind == "segmentation" else (*OKABE_ITO, *MORE_COLOURS)
     if count <= len(known):
         return list(known[:count])
     return [to_hex(c) for c in colormaps["turbo"](np.linspace(0.02, 0.98, count))]
