@@ -6,6 +6,7 @@ same writer as trained encoders, with the same ids, targets and splits, so that 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from reprkit.training.batches import BatchSource
 from reprkit.training.devices import choose_device
 from reprkit.training.dump import Encode, dump
 from reprkit.training.job import fingerprints
+from reprkit.training.positions import PATCH, WINDOW, Positions, read_patches, read_rows
 
 MAX_SIDE = 32
 """Pixels: images of a larger side are averaged down to it."""
@@ -44,6 +46,10 @@ def embed_controls(
     starts from (pretrained `model.weights` are not loaded), and runs in eval mode: BatchNorm with its initial
     statistics, mean 0 and variance 1.
 
+    With dense tasks both are read at the positions of the encoders' files. `pixels` is then the window of 16 x 16
+    pixels around each, averaged to 8 x 8, where the image is continued by its mirror image; a random encoder's map is
+    read as a trained one's.
+
     Args:
         dataset: images, targets and splits.
         recipe: names the encoder; its images are those of `dataset`.
@@ -59,8 +65,9 @@ def embed_controls(
     config = config or recipe.embed
     seed = recipe.seeds[0] if seed is None else seed
     place = choose_device(device or recipe.train.device)
-    source = BatchSource(dataset, place)
-    random, dim, digest = _untrained(recipe, dataset, seed, source)
+    positions = Positions.of(dataset, config.positions)
+    source = BatchSource(replace(dataset, tasks=(), targets={}), place)
+    random, dim, digest = _untrained(recipe, dataset, seed, source, positions)
     channels, height, width = dataset.image_shape
     parts: dict[str, tuple[Encode, int, dict[str, str], str]] = {
         "pixels": (
@@ -71,6 +78,11 @@ def embed_controls(
         ),
         "random_init": (random, dim, {"checkpoint": digest}, "untrained encoder output"),
     }
+    if positions is not None:
+        layer = (
+            f"{WINDOW} x {WINDOW} pixels around each position, average-pooled to {PATCH} x {PATCH}, mirrored borders"
+        )
+        parts["pixels"] = (_patches(source, positions), channels * PATCH * PATCH, {}, layer)
     return {
         name: dump(
             Path(folder) / f"{name}.h5",
@@ -80,6 +92,7 @@ def embed_controls(
             config=config,
             meta=_meta(name, dataset, recipe, seed, prints, layer),
             title=f"embed {name}",
+            positions=positions,
             progress=progress,
         )
         for name, (encode, width, prints, layer) in parts.items()
@@ -95,7 +108,17 @@ def _pixels(source: BatchSource) -> Encode:
     return encode
 
 
-def _untrained(recipe: Recipe, dataset: ImageDataset, seed: int, source: BatchSource) -> tuple[Encode, int, str]:
+def _patches(source: BatchSource, positions: Positions) -> Encode:
+    def encode(rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        pixels = positions.pixels(source.dataset.ids[rows])
+        return read_patches(source.batch(rows).images, pixels).cpu().numpy(), {}
+
+    return encode
+
+
+def _untrained(
+    recipe: Recipe, dataset: ImageDataset, seed: int, source: BatchSource, positions: Positions | None
+) -> tuple[Encode, int, str]:
     """The encoder that training starts from, its D, and the digest of its tensors."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -105,7 +128,10 @@ def _untrained(recipe: Recipe, dataset: ImageDataset, seed: int, source: BatchSo
 
     @torch.inference_mode()
     def encode(rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        return model.encode(source.batch(rows).images).float().cpu().numpy(), {}
+        z = model.features(model.encode(source.batch(rows).images))
+        if positions is not None:
+            z = read_rows(z, positions.pixels(dataset.ids[rows]), dataset.image_shape[1:])
+        return z.float().cpu().numpy(), {}
 
     return encode, model.dim, digest
 

@@ -1,4 +1,8 @@
-"""Dumping frozen embeddings: a checkpoint and a data set in, one HDF5 file out."""
+"""Dumping frozen embeddings: a checkpoint and a data set in, one HDF5 file out.
+
+The file has a row an image; with tasks that are labelled pixel by pixel, a row for each of some pixels of an image
+(`reprkit.training.positions`).
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,7 @@ from reprkit.training.devices import autocast, choose_device
 from reprkit.training.dump import dump
 from reprkit.training.job import fingerprints
 from reprkit.training.penalty import training_dummies
+from reprkit.training.positions import Positions, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +44,9 @@ def embed(
     progress: bool = True,
 ) -> Path:
     """Write the frozen representation of every image, its targets and the model's own logits to an HDF5 file.
+
+    Of an encoder of dense tasks the maps are read at `config.positions` pixels of every image: z is what bilinear
+    upsampling of `model.features` would give there, logits that of the heads' outputs.
 
     The encoder runs in eval mode on images without augmentation; no buffer may move. An interrupted dump is
     continued from its `.partial` file and ends with the same bytes. Under torchrun the ranks share the batches, and the
@@ -70,9 +78,13 @@ def embed(
     trained = [record["name"] for record in meta["tasks"]]
     _check_data(file, meta, dataset)
     place = choose_device(device)
-    source = BatchSource(dataset, place, channels_last=config.precision == "bf16")
+    positions = Positions.of(dataset, config.positions)
+    images = replace(dataset, tasks=(), targets={})  # targets are no input
+    source = BatchSource(images, place, channels_last=config.precision == "bf16")
     target = Path(out) if out is not None else file.parent / "embeddings.h5"
-    fingerprint, dummies = fingerprint_tensors(model.state_dict()), training_dummies(model.heads, meta)
+    fingerprint = fingerprint_tensors(model.state_dict())
+    # Dummies of maps see the surroundings of a pixel, which its row does not hold.
+    dummies = training_dummies(model.heads, meta) if positions is None else {}
     model.to(place)
     before = _buffers(model)
 
@@ -83,7 +95,7 @@ def embed(
     return dump(
         target,
         dataset,
-        lambda rows: _encode(model, source, rows, config.precision),
+        lambda rows: _encode(model, source, rows, config.precision, positions),
         dim=model.dim,
         config=config,
         meta={
@@ -107,6 +119,7 @@ def embed(
             },
         },
         title=f"embed {meta['method']} seed {meta['seed']}",
+        positions=positions,
         logits={record["name"]: record["num_outputs"] for record in meta["tasks"]},
         dummies=dummies,
         check=check_frozen,
@@ -116,15 +129,19 @@ def embed(
 
 @torch.inference_mode()
 def _encode(
-    model: Any, source: BatchSource, rows: np.ndarray, precision: str
+    model: Any, source: BatchSource, rows: np.ndarray, precision: str, positions: Positions | None
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Representation [B, D] and own logits of some rows, float32 on the CPU."""
+    """Representation [B, D] (or [B * P, D] at P positions) and own outputs of some rows, float32 on the CPU."""
     model.eval()
     images = source.batch(rows).images
     with autocast(source.device, precision):
-        z: Tensor = model.encode(images)
-        logits = {name: head(z) for name, head in model.heads.items()}
-    return z.float().cpu().numpy(), {name: value.float().cpu().numpy() for name, value in logits.items()}
+        z = model.encode(images)
+        found = {"": model.features(z)} | {name: head(z) for name, head in model.heads.items()}
+    if positions is not None:
+        pixels, size = positions.pixels(source.dataset.ids[rows]), source.dataset.image_shape[1:]
+        found = {name: read_rows(value, pixels, size) for name, value in found.items()}
+    rest = {name: value.float().cpu().numpy() for name, value in found.items()}
+    return rest.pop(""), rest
 
 
 def _recipe_of(file: Path) -> Recipe:
