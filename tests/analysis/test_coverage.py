@@ -350,7 +350,8 @@ def test_means_of_pixels(images):
 
 
 @pytest.mark.slow
-def test_order_of_pixels():
+@pytest.mark.parametrize("images", [8, 40])
+def test_order_of_pixels(images):
     """Prediction and target that share an effect of the image besides what is right everywhere."""
     rng, bounds, triplets = np.random.default_rng(0), ([], []), ([], [])
 
@@ -362,12 +363,13 @@ def test_order_of_pixels():
     x, y, _ = sample(100_000)
     truth, share = stats.spearmanr(x, y).statistic, triplet_accuracy(x[:, None], y, triplets=2_000_000)[0]
     for seed in range(1000):
-        x, y, groups = sample(IMAGES)
+        x, y, groups = sample(images)
         for kind, codes in enumerate((groups, None)):
             bounds[kind].append(spearman_interval(x, y, resamples=500, seed=seed, groups=codes)[1:])
             triplets[kind].append(triplet_accuracy(x[:, None], y, triplets=5000, seed=seed, groups=codes)[1:])
-    check_clustered(f"Spearman, {IMAGES} images", *bounds, truth, most=0.9)
-    check_clustered(f"triplet accuracy, {IMAGES} images", *triplets, share, most=0.9)
+    check_clustered(f"triplet accuracy, {images} images", *triplets, share, most=0.9)
+    if images > 8:  # percentiles of few resampled images say little of a rank correlation
+        check_clustered(f"Spearman, {images} images", *bounds, truth, most=0.9)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from reprkit.analysis.compare import compare_encoders
 from reprkit.analysis.comparison.measures import Member, similarity_rows, universality_drawn
@@ -18,6 +19,8 @@ from reprkit.analysis.groups import group_codes, group_names, number_groups, som
 from reprkit.analysis.order import spearman_interval, triplet_accuracy
 from reprkit.analysis.ordinal import ordinal_alignment
 from reprkit.analysis.probes import probe_with_predictions, spread
+from reprkit.analysis.probes.metrics import measure
+from reprkit.analysis.probes.outcome import Outcome
 from reprkit.analysis.probes.protocol import Protocol
 from reprkit.analysis.stats import (
     bootstrap_mean,
@@ -25,9 +28,9 @@ from reprkit.analysis.stats import (
     bootstrap_sums,
     paired_bootstraps,
     paired_difference,
+    percentile_interval,
     resample_counts,
     sample_interval,
-    student_factor,
     t_interval,
 )
 from reprkit.analysis.universality import universality
@@ -36,6 +39,7 @@ from reprkit.analysis.workspace import Workspace
 from reprkit.embeddings import Embeddings, EmbeddingsWriter, SplitRows
 from reprkit.errors import InputError
 from reprkit.recipe import ProbeConfig, UniversalityConfig
+from reprkit.tasks import Task
 
 few_shot = importlib.import_module("reprkit.analysis.few_shot").few_shot
 differences = importlib.import_module("reprkit.analysis.differences")
@@ -158,6 +162,39 @@ def test_students_interval_over_groups():
     assert np.isnan(sample_interval(x, np.zeros(30, np.int64))[1:]).all()
 
 
+def test_intervals_of_probes_and_few_shots_by_hand():
+    """Of groups of unlike size: a resample's own number of rows divides, and few groups have Student's tails."""
+    rng = np.random.default_rng(4)
+    codes = np.repeat(np.arange(9), rng.integers(1, 12, size=9))
+    truth, right = rng.integers(2, size=len(codes)), rng.random(len(codes)) < 0.6
+    means = bootstrap_means(right[:, None].astype(float), 80, seed=3, groups=codes)[:, 0]
+    expected = percentile_interval(means, n=9)
+    outcome = {"a": Outcome(np.where(right, truth, 1 - truth), {}, 0.0, 1)}
+    task = Task("t", "classification", 2)
+    measured = measure(task, truth, outcome, resamples=80, seed=3, groups=codes)["a"]["accuracy"]
+    assert measured == pytest.approx((right.mean(), *expected))
+    scores, intervals = importlib.import_module("reprkit.analysis.few_shot")._scores(right[None], truth, 80, codes)
+    assert scores["accuracy"] == pytest.approx([right.mean()])
+    zero = bootstrap_means(right[:, None].astype(float), 80, groups=codes)[:, 0]
+    assert intervals["accuracy"] == pytest.approx(percentile_interval(zero, n=9))
+
+
+def test_errors_of_triplets_that_share_a_group():
+    rng = np.random.default_rng(6)
+    codes, z, y = number_groups(rng.integers(5, size=40)), rng.normal(size=(40, 2)), rng.integers(4, size=40)
+    value, low, high = triplet_accuracy(z, y, triplets=300, groups=codes)
+    drawn = np.random.default_rng(0).integers(40, size=(4 * 300 + 1000, 3))
+    anchor, near, far = y[drawn].T
+    drawn = drawn[(np.abs(anchor - near) < np.abs(anchor - far)) & (drawn[:, 0] != drawn[:, 1])][:300]
+    close, wide = (np.linalg.norm(z[drawn[:, 0]] - z[drawn[:, i]], axis=1) for i in (1, 2))
+    error = (close < wide) - value
+    sets = [{codes[i] for i in triplet} for triplet in drawn]
+    without = [error[[group not in own for own in sets]].mean() for group in range(5)]
+    variance = 4 * np.var(without) - sum((len(own) - 1) * e**2 for own, e in zip(sets, error, strict=True)) / 300**2
+    half = stats.t.ppf(0.975, 4) * np.sqrt(variance)
+    assert (low, high) == pytest.approx((max(value - half, 0), min(value + half, 1)))
+
+
 def test_order_of_copies():
     rng = np.random.default_rng(2)
     x, codes = rng.normal(size=(60, 2)), np.repeat(np.arange(60), TIMES)
@@ -169,8 +206,8 @@ def test_order_of_copies():
         _, low, high = triplet_accuracy(*arguments, triplets=20_000, **options)
         return high - low
 
-    assert width(x, y, groups=np.arange(60)) == pytest.approx(student_factor(60) * width(x, y))
-    assert width(*many, groups=codes) == pytest.approx(width(x, y), rel=0.1)
+    assert width(x, y, groups=np.arange(60)) == pytest.approx(width(x, y), rel=0.15)
+    assert width(*many, groups=codes) == pytest.approx(width(x, y), rel=0.2)
     assert width(*many) < 0.5 * width(x, y)
 
 
@@ -221,16 +258,26 @@ def test_few_shot(single, copied):
     assert (once["samples_high"] > once["samples_low"]).all()
 
 
-def test_universality_and_pairs(single, copied):
+def test_universality_and_pairs(base, single, copied):
     ends = ["U_rel", "U_rel_low", "U_rel_high", "gap_low", "gap_high"]
     once, many = (universality(file, config=DUMMIES, progress=False) for file in (single, copied))
     pd.testing.assert_frame_equal(many[ends], once[ends], rtol=1e-3)
     ungrouped = universality(copied, config=DUMMIES, groups=np.arange(80 * TIMES), progress=False)
     assert not np.allclose(ungrouped["gap_low"], many["gap_low"], rtol=1e-3)
-    pairs = [
-        universality_pair(file, file, tasks=["kind"], config=DUMMIES)[["low", "high"]] for file in (single, copied)
-    ]
-    pd.testing.assert_frame_equal(pairs[1], pairs[0], atol=1e-4)
+    plain = universality(base, config=DUMMIES, progress=False)
+    assert set(plain["protocol_id"]).isdisjoint(once["protocol_id"])
+    assert set(many["protocol_id"]) == set(once["protocol_id"])
+
+    def against_noise(file, times):
+        noisy = rows_as_groups(base, times, label="noisy")
+        for split, z in noisy._z.items():
+            shift = np.random.default_rng(0).normal(size=base.z(split).shape)
+            z += np.repeat(shift, times if split == "test" else 1, axis=0)
+        return universality_pair(file, noisy, tasks=["kind"], config=DUMMIES)[["difference", "low", "high"]]
+
+    pairs = [against_noise(file, times) for file, times in ((single, 1), (copied, TIMES))]
+    pd.testing.assert_frame_equal(pairs[1], pairs[0], rtol=1e-3)
+    assert (pairs[0]["high"] > pairs[0]["low"] + 0.01).all()
     drawn = [universality_drawn(Workspace(file), ["kind"], "a", DUMMIES) for file in (single, copied)]
     assert len(drawn[0])
     for key, values in drawn[0].items():
@@ -242,6 +289,11 @@ def test_ordinal_geometry_and_controls(single, copied):
     pd.testing.assert_frame_equal(
         *(frame[["value", "low", "high"]].reset_index(drop=True) for frame in (many, once)), rtol=1e-6
     )
+    widths = []
+    for file in (copied, type(copied)(copied._z, copied._targets, list(copied.tasks.values()), ids=copied._ids)):
+        row = ordinal_alignment(file, tasks=["grade"]).query("metric == 'triplet_accuracy'").iloc[0]
+        widths.append(row["high"] - row["low"])
+    assert widths[0] > 2 * widths[1]
     once, many = (
         geometry(file, split="test", progress=False).query("metric == 'nce:kind'")[["value", "low", "high"]]
         for file in (single, copied)
@@ -309,8 +361,15 @@ def test_differences_of_runs_resample_groups(tables):
     rng = np.random.default_rng(0)
     change = rng.integers(-1, 2, size=len(once["kind"])).astype(np.int8)
     codes = number_groups(many["kind"]["group"])
-    found = dict(differences._bootstraps({0: (change, None), 1: (np.repeat(change, TIMES), codes)}))
-    assert found[1] == pytest.approx(found[0])
+    many_changes = np.repeat(change, TIMES)
+    found = dict(
+        differences._bootstraps(
+            {0: (change, None), 1: (many_changes, None), 2: (many_changes, codes), 3: (change, None)}
+        )
+    )
+    assert found[2] == pytest.approx(found[0])
+    assert found[1][2] < found[2][2]
+    assert found[3] == found[0]
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
