@@ -49,31 +49,35 @@ class BatchSource:
 
     def batch(self, rows: np.ndarray, augment: Augment | None = None, seed: tuple[int, ...] = ()) -> Batch:
         """The normalised images [B, C, H, W] float32 and targets of `rows`."""
-        images = torch.from_numpy(np.ascontiguousarray(self.dataset.images[rows]))
-        if augment is not None:
-            images = augment(images, seed)
-        return self._ready(rows, images)
+        return self._ready(rows, *self._read(rows, augment, seed))
 
     def part(self, rows: np.ndarray, augment: Augment, seed: tuple[int, ...]) -> Batch:
         """This rank's part of the training batch `rows`, augmented as one process would augment the whole."""
         if self.ranks.world == 1:
             return self.batch(rows, augment, seed)
         mine = self.ranks.slice(len(rows))
-        images = augment(torch.from_numpy(np.ascontiguousarray(self.dataset.images[rows])), seed)[mine]
-        counts = {
-            task.name: int(task.valid(self.dataset.targets[task.name][rows]).sum()) / self.ranks.world
+        images, targets = self._read(rows, augment, seed)
+        counts = {t.name: int(t.valid(targets[t.name]).sum()) / self.ranks.world for t in self.dataset.tasks}
+        part = self._ready(rows[mine], images[mine], {name: values[mine] for name, values in targets.items()})
+        return replace(part, counts=counts)
+
+    def _read(
+        self, rows: np.ndarray, augment: Augment | None, seed: tuple[int, ...]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        images = torch.from_numpy(np.ascontiguousarray(self.dataset.images[rows]))
+        targets = {
+            task.name: torch.from_numpy(np.ascontiguousarray(self.dataset.targets[task.name][rows]))
             for task in self.dataset.tasks
         }
-        return replace(self._ready(rows[mine], images), counts=counts)
+        return (images, targets) if augment is None else augment(images, targets, seed)
 
-    def _ready(self, rows: np.ndarray, images: Tensor) -> Batch:
+    def _ready(self, rows: np.ndarray, images: Tensor, targets: dict[str, Tensor]) -> Batch:
         images = normalise(images.to(self.device), self.dataset.mean, self.dataset.std)
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        return Batch(rows, images, {task.name: self._targets(task.name, rows) for task in self.dataset.tasks})
+        return Batch(rows, images, {name: self._sent(values) for name, values in targets.items()})
 
-    def _targets(self, task: str, rows: np.ndarray) -> Tensor:
-        targets = torch.from_numpy(np.ascontiguousarray(self.dataset.targets[task][rows]))
+    def _sent(self, targets: Tensor) -> Tensor:
         if targets.ndim > 1:  # dense targets are stored small
             targets = targets.float() if targets.is_floating_point() else targets.long()
         if self.device.type == "mps" and targets.dtype == torch.float64:

@@ -131,7 +131,7 @@ class Trainer:
         self.ranks = ranks or Ranks()
         self.device = choose_device(config.device)
         self.source = BatchSource(dataset, self.device, config.precision == "bf16", self.ranks)
-        self.augment = make_augment(job.recipe.data.augment)
+        self.augment = make_augment(job.recipe.data.augment, dataset.tasks, job.recipe.data.crop)
         self.rows = {split: dataset.rows(split) for split in ("train", "val")}
         self.show = progress and self.ranks.is_first
         self.at = Progress()
