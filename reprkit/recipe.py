@@ -96,19 +96,19 @@ class ModelConfig:
     Attributes:
         encoder: convnet | resnet18 | resnet50 | mobilenet_v2 | swin_t | swin_s | swin_b; where tasks are labelled pixel
             by pixel it gives a feature map (ResNets: dilated, at an eighth of the image's size) instead of a vector.
-        structure: split (heads on one shared representation) | mtan (each task attends to the shared feature maps).
         head_hidden: hidden units of each two-layer head of a vector task; 0 makes heads linear.
+        weights: local torchvision (.pth) or reprkit (.safetensors) file to start the encoder from.
+        structure: split (heads on one shared representation) | mtan (each task attends to the shared feature maps).
         head_channels: channels of each DeepLabV3 (ASPP) head of a dense task.
         head_rates: dilations of its 3x3 branches, in cells of the feature map.
-        weights: local torchvision (.pth) or reprkit (.safetensors) file to start the encoder from.
     """
 
     encoder: Literal["convnet", "resnet18", "resnet50", "mobilenet_v2", "swin_t", "swin_s", "swin_b"] = "convnet"
-    structure: Literal["split", "mtan"] = "split"
     head_hidden: int = 64
+    weights: str | None = None
+    structure: Literal["split", "mtan"] = "split"
     head_channels: int = 256
     head_rates: tuple[int, ...] = (12, 24, 36)
-    weights: str | None = None
 
     def __post_init__(self) -> None:
         _check("model.head_hidden", self.head_hidden, self.head_hidden >= 0, "0 (linear heads) or more")

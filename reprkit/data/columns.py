@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 
 from reprkit.errors import InputError
-from reprkit.tasks import MISSING_CLASS, Kind, Task
+from reprkit.tasks import MISSING_CLASS, VECTOR_KINDS, Kind, Task
 
 MISSING_CELLS = ("", "na", "n/a", "nan", "null")
 """Cells that mean "no label", whatever their case and surrounding blanks."""
@@ -78,8 +77,8 @@ def read_column(
         InputError: unknown kind, a cell that is no number in a regression column, fewer than two classes, or
             no training label.
     """
-    if kind not in get_args(Kind):
-        raise InputError(f"data.kinds: '{kind}' for column '{name}' is not one of {', '.join(get_args(Kind))}")
+    if kind not in VECTOR_KINDS:
+        raise InputError(f"data.kinds: '{kind}' for column '{name}' is not one of {', '.join(VECTOR_KINDS)}")
     gap = is_missing(cells)
     if not (train & ~gap).any():
         raise InputError(f"{source}: column '{name}' has no label in the training split; leave it out of data.tasks")

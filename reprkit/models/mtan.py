@@ -1,7 +1,7 @@
 """MTAN: each task attends to the feature maps of one shared encoder.
 
-Liu, Johns, Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019, in the form that public code gives it on
-a dilated ResNet with ASPP heads.
+Liu, Johns, Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019, in the form that public code gives it
+on a dilated ResNet with ASPP heads.
 
 The shared part is exactly the backbone. At each of its four stages it hands out two maps: u, behind all blocks but the
 last, and t, behind the last. A task's branch makes a mask from u (and from its own features of the stage before), lays
@@ -49,8 +49,7 @@ class AttentionHead(nn.Module):
         super().__init__()
         before = [0, *widths[:-1]]
         self.masks = nn.ModuleList(
-            Attention(width + (width if number else 0), max(1, width // 4), width)
-            for number, width in enumerate(widths)
+            Attention(2 * width if number else width, max(1, width // 4), width) for number, width in enumerate(widths)
         )
         self.blocks = nn.ModuleList(ConvBlock(a, b, 3) for a, b in zip(before[1:], widths[1:], strict=True))
         self.head = head

@@ -25,6 +25,9 @@ Kind = Literal[
 """What is predicted: of an image (`ordinal` is trained and probed as classification; its class order adds order-aware
 scores), or, from `segmentation` on, of every pixel."""
 
+VECTOR_KINDS = ("classification", "ordinal", "regression")
+"""Kinds whose targets are one an image."""
+
 DENSE_KINDS = ("segmentation", "depth", "disparity", "normals", "saliency", "edges")
 """Kinds whose targets are labelled pixel by pixel."""
 

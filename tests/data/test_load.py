@@ -13,7 +13,7 @@ from reprkit.recipe import DataConfig
 
 
 def test_unknown_names_are_answered_with_those_that_exist() -> None:
-    with pytest.raises(InputError, match="'imagenet' is not a data set; choose from digits, utkface, table"):
+    with pytest.raises(InputError, match="'imagenet' is not a data set; choose from digits, rooms, utkface, table"):
         load_dataset(DataConfig(name="imagenet"))
     with pytest.raises(InputError, match="digits has no task 'top'; choose from left, right, sum"):
         load_dataset(DataConfig(tasks=("top",)))
