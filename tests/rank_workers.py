@@ -91,12 +91,12 @@ class Plain(nn.Sequential):
 
 def train_plain(out, world):
     """`train` with an encoder without BatchNorm, batch 512 over the ranks; the last one is cut too."""
-    import reprkit.models.split as split
+    import reprkit.models.build as build
     from reprkit.errors import Interrupted
     from reprkit.training import train
     from reprkit.training.trainer import Trainer
 
-    split.build_encoder = lambda name, channels: (Plain(), 64)
+    build.build_encoder = lambda name, channels, dense: (Plain(), 64)
     for method in ("nash_mtl+dgr", "auto_lambda", "vanilla+dgr+sam+pta"):
         recipe = Recipe(
             methods=(method,),

@@ -11,7 +11,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -60,6 +60,17 @@ def scan(source: Source, name: str, cache_dir: Path | None = None) -> dict[str, 
     return digests
 
 
+def remember(name: str, identity: str, make: Callable[[], T], cache_dir: Path | None = None) -> T:
+    """What `make` gave (plain JSON types) when files of this identity were first seen; made again if that is lost."""
+    path = cache_root(cache_dir) / f"{slug(name)}-{identity[:24]}.json"
+    record = _read_record(path)
+    if record.get("identity") != identity or "value" not in record:
+        record = {"identity": identity, "value": make()}
+        _store(path, record)
+    value: T = record["value"]
+    return value
+
+
 def pixels(
     source: Source, keys: Sequence[str], digests: Sequence[str], side: int, name: str, cache_dir: Path | None = None
 ) -> tuple[np.ndarray, dict[str, str]]:
@@ -96,6 +107,61 @@ def pixels(
             "copy the data again or leave those files out"
         )
     return found, broken
+
+
+def kept_arrays(
+    name: str, content: str, build: Callable[[], dict[str, np.ndarray]], cache_dir: Path | None = None
+) -> dict[str, np.ndarray]:
+    """Arrays that are made once, as read-only memory maps.
+
+    Args:
+        name: data set, for file names.
+        content: digest of all that decides them, the name of the cache entry.
+        build: makes them; called where there is no sound entry.
+        cache_dir: see `cache_root`.
+
+    Raises:
+        InputError: the cache folder cannot be written.
+    """
+    stem = cache_root(cache_dir) / f"{slug(name)}-{content[:24]}"
+    record_file = stem.with_name(stem.name + ".json")
+    record = _read_record(record_file)
+    found = _open_all(stem, record, content)
+    if found is None:
+        sums = {}
+        try:
+            stem.parent.mkdir(parents=True, exist_ok=True)
+            for key, array in build().items():
+                target = stem.with_name(f"{stem.name}-{key}.npy")
+                _remove_stale(target)
+                with replacing(target) as temporary:
+                    with open(temporary, "wb") as handle:
+                        np.save(handle, array, allow_pickle=False)
+                    sums[key] = _checksums(temporary)
+        except OSError as error:
+            raise _unwritable(stem.parent, error) from None
+        record = {"content": content, "arrays": sums}
+        _store(record_file, record)
+        found = _open_all(stem, record, content)
+        if found is None:
+            raise InputError(f"{stem}: the cache did not hold what was written; check the disk or set REPRKIT_CACHE")
+    return found
+
+
+def _open_all(stem: Path, record: dict[str, Any], content: str) -> dict[str, np.ndarray] | None:
+    """The memory maps of `kept_arrays` if the files are what their record says, else None."""
+    if record.get("content") != content or not isinstance(record.get("arrays"), dict):
+        return None
+    found = {}
+    try:
+        for key, sums in record["arrays"].items():
+            path = stem.with_name(f"{stem.name}-{slug(key)}.npy")
+            if _checksums(path, sums) is None:
+                return None
+            found[key] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, TypeError, EOFError):
+        return None
+    return found
 
 
 def _build(source: Source, keys: Sequence[str], side: int, name: str, target: Path, content: str) -> dict[str, Any]:

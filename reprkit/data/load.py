@@ -26,6 +26,11 @@ def load_dataset(config: DataConfig, cache_dir: Path | None = None) -> ImageData
         from reprkit.data.digits import load_digits_pairs
 
         dataset, default = load_digits_pairs(), ("left", "right", "sum")
+    elif config.name == "rooms":
+        from reprkit.data.rooms import load_rooms
+
+        dataset = load_rooms(config.size, config.count, cache_dir)
+        default = tuple(task.name for task in dataset.tasks)
     elif config.name == "utkface":
         from reprkit.data.utkface import DEFAULT_TASKS, load_utkface
 
