@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from reprkit.analysis import dummies_table, score_tables
 from reprkit.analysis.catalogue import METRICS
 from reprkit.analysis.comparison import pairs, pareto
 from reprkit.analysis.cost import COST_COLUMNS
@@ -55,6 +56,9 @@ CONSTANTS: dict[str, Iterable[str]] = {
     "compare": pairs.COLUMNS,
     "pareto": pareto.COLUMNS,
     "dgr_gain": [*GAIN_COLUMNS, "alone"],
+    "table2": score_tables.COLUMNS,
+    "table2_dgr_gain": [*score_tables.BLOCK, *GAIN_COLUMNS, "alone"],
+    "table4a": dummies_table.COLUMNS,
     "cost_table": COST_COLUMNS,
 }
 FRAMES = ("predictions/*", "tsne", "tsne_quality", "selection", "table1")
@@ -108,7 +112,7 @@ def test_every_constant_that_names_columns_is_known() -> None:
         if re.search(r"^([A-Z]+_)?COLUMNS\b.*= *[\[(]", path.read_text(encoding="utf-8"), flags=re.MULTILINE):
             found.add(path.relative_to(ROOT / "reprkit" / "analysis").with_suffix("").as_posix())
     modules = {"probes/table", "universality", "geometry", "ordinal", "few_shot", "few_shot_summary", "sensitivity"}
-    modules |= {"universality_pairs"}
+    modules |= {"universality_pairs", "score_tables", "dummies_table"}
     assert found == modules | {"comparison/pairs", "comparison/pareto", "gains", "cost"} | set(inner)
 
 

@@ -26,7 +26,12 @@ def seed_gains(results: Results, *, baseline: str = "single") -> pd.DataFrame:
     Returns:
         encoder, seed, delta; no rows without the baseline.
     """
-    scores = results.scores[results.scores["value"].notna()]
+    return score_gains(results.scores, baseline=baseline)
+
+
+def score_gains(scores: pd.DataFrame, *, baseline: str = "single") -> pd.DataFrame:
+    """`seed_gains` of headline scores: encoder, seed, task, metric, value."""
+    scores = scores[scores["value"].notna()]
     reference = scores[scores["encoder"] == baseline]
     tasks = set(reference["task"])
     runs = [group for _, group in scores[scores["encoder"] != baseline].groupby(["encoder", "seed"], sort=False)]

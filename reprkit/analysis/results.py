@@ -21,7 +21,7 @@ FRAMES = (
 )  # fmt: skip
 CONTROLS = {"control_probes": "controls/probes.csv", "control_universality": "controls/universality.csv"}
 """Frames of the controls, and where a sweep keeps them."""
-SCORE_COLUMNS = ["encoder", "seed", "task", "metric", "value", "loss", "n", "epoch", "checkpoint"]
+SCORE_COLUMNS = ["encoder", "seed", "task", "metric", "headline", "value", "loss", "n", "epoch", "checkpoint"]
 KEYS = {"encoder": "string", "task": "string", "trained_for": "string", "id": "string"}
 
 
@@ -44,7 +44,9 @@ class Results:
         recipe, environment: as read; empty if missing.
         probes, sensitivity, few_shot, universality, geometry, ordinal, tsne, tsne_quality: frames of all encoders.
         control_probes, control_universality: frames of the controls.
-        scores: the models' own heads on the test split: encoder, seed, task, metric, value, loss, n, epoch, checkpoint.
+        scores: the models' own heads on the test split, a row a task with its headline metric: encoder, seed, task,
+            metric, value, loss, n, epoch, checkpoint.
+        all_scores: the same with a row for every metric of a task, and `headline` to tell that of `scores`.
         curves: frame of `read_curves`.
         selection: settings tried on validation and which was kept, as the sweep wrote them.
         tasks: task records by name.
@@ -65,6 +67,7 @@ class Results:
     control_probes: pd.DataFrame
     control_universality: pd.DataFrame
     scores: pd.DataFrame
+    all_scores: pd.DataFrame
     curves: pd.DataFrame
     selection: pd.DataFrame
     tasks: Mapping[str, Task] = field(default_factory=dict)
@@ -97,7 +100,8 @@ def load_results(folder: str | Path) -> Results:
     runs = find_runs(folder)
     frames = {name: _frame(folder, runs, name) for name in FRAMES}
     frames |= {name: _csv(folder / path) for name, path in CONTROLS.items()}
-    scores = _scores(runs)
+    every = _scores(runs)
+    scores = every[every["headline"]].drop(columns="headline").reset_index(drop=True)
     metrics = [(run.encoder, run.seed, path) for run in runs if (path := run.path / "metrics.jsonl").is_file()]
     curves = read_curves(metrics) if metrics else pd.DataFrame(columns=CURVE_COLUMNS)
     if not len(scores) and not len(curves) and not any(map(len, frames.values())):
@@ -106,10 +110,11 @@ def load_results(folder: str | Path) -> Results:
         )
     results = Results(
         folder=folder,
-        recipe=_yaml(folder / "recipe.yaml"),
+        recipe=read_yaml(folder / "recipe.yaml"),
         environment=read_json(folder / "environment.json"),
         **frames,  # type: ignore[arg-type]  # names of frames alone
         scores=scores,
+        all_scores=every,
         curves=curves,
         selection=_csv(folder / "selection.csv"),
         runs=tuple(runs),
@@ -178,37 +183,63 @@ def _frame(folder: Path, runs: list[Run], name: str) -> pd.DataFrame:
 
 
 def _scores(runs: list[Run]) -> pd.DataFrame:
+    """Every metric of every task of every run; the headline first, then by name."""
     rows = []
     for run in runs:
         record = read_json(run.path / "test_scores.json")
         for task, one in (record.get("tasks") or {}).items():
-            row = {"encoder": run.encoder, "seed": run.seed, "task": task, "metric": one.get("metric", "accuracy")}
-            score = {"value": one.get("score"), "loss": one.get("loss"), "n": one.get("n")}
-            rows.append({**row, **score, "epoch": record.get("epoch"), "checkpoint": record.get("checkpoint")})
-    frame = pd.DataFrame(rows, columns=SCORE_COLUMNS).drop_duplicates(["encoder", "seed", "task"])
-    return frame.assign(value=pd.to_numeric(frame["value"]), loss=pd.to_numeric(frame["loss"]))
+            headline = one.get("metric", "accuracy")
+            values = {
+                headline: one.get("score"),
+                **{m: v for m, v in (one.get("metrics") or {}).items() if m != headline},
+            }
+            row = {"encoder": run.encoder, "seed": run.seed, "task": task, "loss": one.get("loss"), "n": one.get("n")}
+            row |= {"epoch": record.get("epoch"), "checkpoint": record.get("checkpoint")}
+            rows += [{**row, "metric": m, "headline": m == headline, "value": v} for m, v in values.items()]
+    frame = pd.DataFrame(rows, columns=SCORE_COLUMNS).drop_duplicates(["encoder", "seed", "task", "metric"])
+    numbers = {name: pd.to_numeric(frame[name]) for name in ("value", "loss")}
+    return frame.assign(**numbers, headline=frame["headline"].astype(bool))
 
 
 def _tasks(results: Results) -> dict[str, Task]:
-    """Task records from an embeddings file of the runs; else as far as the tables tell them."""
+    """Task records from an embeddings file of the runs, or their test scores; else as far as the tables tell them."""
     from reprkit.embeddings import Embeddings
 
     frames = (results.scores, results.probes, results.universality, results.curves)
     names = list(dict.fromkeys(str(name) for frame in frames for name in frame["task"] if name))
     wanted = (results.recipe.get("data") or {}).get("tasks") or []
     names = [name for name in wanted if name in names] + [name for name in names if name not in wanted]
+    scored = _scored_tasks(results.runs)
+    scored = {name: scored[name] for name in wanted if name in scored} | scored
     known: dict[str, Task] = {}
     for run in results.runs:
-        if set(names) <= set(known):
+        if known and set(names) <= set(known) | set(scored):
             break
         try:
             with Embeddings(run.path / "embeddings.h5") as embeddings:
                 known |= embeddings.tasks
         except (InputError, OSError):
             continue
+    known |= {name: task for name, task in scored.items() if name not in known}  # tasks of pixels come first
+    known = dict(sorted(known.items(), key=lambda one: _place(one[0], list(known))))
     guessed = {name: _guess(name, results) for name in names if name not in known}
     order = [*known, *guessed] if set(names) <= set(known) else names
     return {name: (known | guessed)[name] for name in order}
+
+
+def _place(name: str, order: list[str]) -> int:
+    """Where a task stands: normals where their components (`normals.x`, ...) do."""
+    return next(i for i, other in enumerate(order) if other == name or other.startswith(f"{name}."))
+
+
+def _scored_tasks(runs: tuple[Run, ...]) -> dict[str, Task]:
+    """Task records that the test scores carry."""
+    found: dict[str, Task] = {}
+    for run in runs:
+        for name, one in (read_json(run.path / "test_scores.json").get("tasks") or {}).items():
+            if name not in found and "task" in one:
+                found[name] = Task.from_json(one["task"])
+    return found
 
 
 def _guess(name: str, results: Results) -> Task:
@@ -248,7 +279,12 @@ def read_json(path: Path, kind: type = dict) -> Any:
     return value if isinstance(value, kind) else kind()
 
 
-def _yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds one mapping; empty if it is missing or holds something else.
+
+    Raises:
+        InputError: it is not valid YAML.
+    """
     import yaml
 
     try:

@@ -69,10 +69,10 @@ def table1(results: Results, *, baseline: str = "single") -> dict[str, dict[str,
     summary = head_scores(results)
     rows: dict[str, dict[str, Cell]] = {name: {} for name in style.encoder_order(summary["encoder"])}
     for record in summary.to_dict("records"):
-        rows[str(record["encoder"])][str(record["task"])] = _cell(record)
+        rows[str(record["encoder"])][str(record["task"])] = cell_of(record)
     gains = seed_gains(results, baseline=baseline).rename(columns={"delta": "value"})
     for record in over_seeds(gains.assign(task=DELTA), by=["encoder", "task"]).to_dict("records"):
-        rows[str(record["encoder"])][DELTA] = _cell(record)
+        rows[str(record["encoder"])][DELTA] = cell_of(record)
     return rows
 
 
@@ -168,7 +168,7 @@ def _text_table(
 ) -> tuple[list[str], list[list[str]]]:
     metrics = {c: _metric(c, results) for c in columns}
     cells = [
-        [style.display(name), *(_text(row[c], metrics[c]) if c in row else DASH for c in columns)]
+        [style.display(name), *(cell_text(row[c], metrics[c]) if c in row else DASH for c in columns)]
         for name, row in rows.items()
     ]
     return ["Method", *(heading(c, m) if m else f"{c} (%)" for c, m in metrics.items())], cells
@@ -181,10 +181,13 @@ def note(rows: dict[str, dict[str, Cell]], interval: str = "± is half of") -> s
     if any(cell.interval == OVER_SEEDS for cell in cells):
         count = f"{seeds[-1]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
         return f"Mean over {count} training seeds; {interval} Student's 95% interval over seeds."
+    if not any(cell.interval for cell in cells):
+        return "One training seed, without intervals: nothing is said about other seeds."
     return f"One training seed; {interval} Wilson's 95% interval over test samples. Nothing is said about other seeds."
 
 
-def _cell(record: Mapping[Hashable, Any]) -> Cell:
+def cell_of(record: Mapping[Hashable, Any]) -> Cell:
+    """A row of `over_seeds` as a cell."""
     value, low, high = (float(record[name]) for name in ("value", "low", "high"))
     return Cell(value, low, high, int(record["n_seeds"]), str(record["interval"]))
 
@@ -195,7 +198,8 @@ def _metric(column: str, results: Results) -> str:
     return "" if column == DELTA else str(metrics.iloc[0])
 
 
-def _text(cell: Cell, metric: str) -> str:
+def cell_text(cell: Cell, metric: str) -> str:
+    """The value, and half its interval where there is one; an empty `metric` stands for Δ."""
     factor, digits = printed_with(metric) if metric else (1, 2)
     value = f"{cell.value * factor:.{digits}f}".replace("-", MINUS)
     return value if not np.isfinite(cell.half) else f"{value} ± {cell.half * factor:.{digits}f}"

@@ -36,6 +36,7 @@ def tex_escape(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     special |= {c: "\\" + c for c in "&%$#_{}"}
     special |= {"±": r"$\pm$", MINUS: "$-$", DASH: "--", "Δ": r"$\Delta$", "λ": r"$\lambda$", "²": "$^2$"}
+    special |= {"°": r"$^\circ$", "↑": r"$\uparrow$", "↓": r"$\downarrow$"}
     return "".join(special.get(character, character) for character in text)
 
 
