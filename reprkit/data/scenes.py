@@ -157,10 +157,14 @@ def _place(
 ) -> None:
     """Put one piece of furniture where there is room for it; in a crowded room it is left out."""
     length, depth = {
-        TABLE: (rng.uniform(0.5, 0.8), rng.uniform(0.35, 0.55)), CHAIR: (0.23, 0.23), BED: (0.95, rng.uniform(0.5, 0.8)),
-        SOFA: (rng.uniform(0.7, 1.0), 0.4), CABINET: (rng.uniform(0.3, 0.7), rng.uniform(0.2, 0.3)),
-        LAMP: (0.16, 0.16), BALL: (0.2, 0.2),
-    }[kind]  # fmt: skip
+        TABLE: (rng.uniform(0.5, 0.8), rng.uniform(0.35, 0.55)),
+        CHAIR: (0.23, 0.23),
+        BED: (0.95, rng.uniform(0.5, 0.8)),
+        SOFA: (rng.uniform(0.7, 1.0), 0.4),
+        CABINET: (rng.uniform(0.3, 0.7), rng.uniform(0.2, 0.3)),
+        LAMP: (0.16, 0.16),
+        BALL: (0.2, 0.2),
+    }[kind]
     radius = float(np.hypot(length, depth)) * 0.85
     for _ in range(12):
         yaw = float(rng.choice([0, np.pi / 2, np.pi, -np.pi / 2]) + rng.normal(0, 0.08))
@@ -186,7 +190,7 @@ def _build(
     cos, sin = np.cos(yaw), np.sin(yaw)
 
     def at(x: float, y: float, z: float) -> NDArray:
-        return base + [cos * x + sin * z, y, -sin * x + cos * z]
+        return base + np.array([cos * x + sin * z, y, -sin * x + cos * z])
 
     def box(x: float, y: float, z: float, a: float, b: float, c: float, what: _Look = look) -> None:
         parts.add(0, at(x, y, z), (a, b, c), yaw, kind, what)
@@ -206,9 +210,8 @@ def _build(
             for z in (-0.19, 0.19):
                 box(x, 0.21, z, 0.02, 0.21, 0.02)
     elif kind == BED:
-        cloth = _Look(
-            _colour(rng, 0.5, 0.95, 0.6), int(rng.choice([PLAIN, STRIPES, CHECKER])), float(rng.uniform(0.1, 0.3))
-        )
+        sheet = int(rng.choice([PLAIN, STRIPES, CHECKER]))
+        cloth = _Look(_colour(rng, 0.5, 0.95, 0.6), sheet, float(rng.uniform(0.1, 0.3)))
         box(0, 0.17, 0, length, 0.17, depth)
         box(0, 0.42, 0, length - 0.03, 0.09, depth - 0.02, cloth)
         box(-length + 0.22, 0.56, 0, 0.16, 0.06, depth * 0.6, _Look(np.full(3, 0.9)))
