@@ -15,6 +15,7 @@ from reprkit.analysis.probes import PROBES, Protocol, probe_with_predictions
 from reprkit.analysis.probes.suite import FITS, make_plan
 from reprkit.analysis.rows import BLOCK_ROWS
 from reprkit.analysis.workspace import Workspace
+from reprkit.embeddings import Embeddings, EmbeddingsWriter, SplitRows
 from reprkit.recipe import ProbeConfig
 
 KINDS = {"age": "regression"}
@@ -138,6 +139,24 @@ def test_trees_grow_on_a_stratified_subsample(limited):
     found = limited.fit("left", "tree")
     assert (found.n_train, everything.n_train) == (200, 10 * FEW + 9)
     assert (found.test != everything.test).any()
+
+
+def test_several_threads_read_one_file(made, tmp_path, monkeypatch):
+    splits = {
+        split: SplitRows(list(made.ids(split)), {name: made.targets(split, name) for name in made.tasks})
+        for split in made.splits
+    }
+    path = tmp_path / "made.h5"
+    with EmbeddingsWriter(path, splits=splits, tasks=list(made.tasks.values()), dim=made.dim) as writer:
+        for split in made.splits:
+            writer.append(split, made.z(split), start=0)
+        writer.finish()
+    monkeypatch.setattr("reprkit.analysis.probes.suite._threads", lambda plan: 4)
+    config = ProbeConfig(probes=("ncm", "lda", "knn", "linear", "svm_linear", "tree"), bootstrap=10, memory_mb=0)
+    with Embeddings(path) as file:
+        streamed = probe_with_predictions(file, config=config, label="fake")
+    held = probe_with_predictions(made, config=replace(config, memory_mb=1024))
+    pd.testing.assert_frame_equal(streamed.frame, held.frame, rtol=1e-4)
 
 
 def test_passes_over_a_streamed_file_do_not_grow_with_tasks(made):
