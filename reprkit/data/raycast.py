@@ -7,11 +7,14 @@ down, z ahead along the optical axis.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-F32 = NDArray[np.float32]
+F32 = NDArray[Any]
+"""Floating point, mostly float32."""
+
 FAR = np.float32(1e6)
 PLAIN, CHECKER, STRIPES, NOISE, WOOD = range(5)
 """Textures of a material."""

@@ -172,7 +172,7 @@ def _light(scene: Scene, points: F32, normal: F32) -> F32:
 def _render_all(indices: NDArray[np.int64], size: tuple[int, int]) -> dict[str, NDArray]:
     height, width = size
     count = len(indices)
-    made = {
+    made: dict[str, NDArray] = {
         "image": np.empty((count, 3, height, width), np.uint8),
         "segmentation": np.empty((count, height, width), np.int8),
         "depth": np.empty((count, height, width), np.float32),

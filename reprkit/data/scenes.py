@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,7 @@ class Scene:
 class _Parts:
     """Solids that are being collected."""
 
-    rows: list[tuple[object, ...]] = field(default_factory=list)
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
 
     def add(
         self, shape: int, centre: NDArray, half: tuple[float, float, float], yaw: float, label: int, look: _Look,
@@ -81,12 +82,18 @@ class _Parts:
 
     def solids(self) -> Solids:
         columns = list(zip(*self.rows, strict=True)) if self.rows else [()] * 9
-        whole, real = (0, 4, 6), {1: 3, 2: 3, 3: 0, 5: 3, 7: 0, 8: 0}
-        arrays = {i: np.array(columns[i], np.int64) for i in whole}
-        arrays |= {
-            i: np.array(columns[i], np.float32).reshape((len(self.rows), n) if n else -1) for i, n in real.items()
-        }
-        return Solids(*(arrays[i] for i in range(9)))
+        shape, centre, half, yaw, label, colour, texture, scale, glow = columns
+
+        def real(values: Any, *width: int) -> NDArray:
+            return np.array(values, np.float32).reshape(len(self.rows), *width)
+
+        def whole(values: Any) -> NDArray[np.int64]:
+            return np.array(values, np.int64)
+
+        return Solids(
+            whole(shape), real(centre, 3), real(half, 3), real(yaw), whole(label), real(colour, 3), whole(texture),
+            real(scale), real(glow),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -206,9 +213,9 @@ def _build(
     elif kind == CHAIR:
         box(0, 0.43, 0, 0.22, 0.025, 0.22)
         box(0, 0.7, -0.2, 0.22, 0.28, 0.02)
-        for x in (-0.19, 0.19):
-            for z in (-0.19, 0.19):
-                box(x, 0.21, z, 0.02, 0.21, 0.02)
+        for x in (-1, 1):
+            for z in (-1, 1):
+                box(0.19 * x, 0.21, 0.19 * z, 0.02, 0.21, 0.02)
     elif kind == BED:
         sheet = int(rng.choice([PLAIN, STRIPES, CHECKER]))
         cloth = _Look(_colour(rng, 0.5, 0.95, 0.6), sheet, float(rng.uniform(0.1, 0.3)))

@@ -6,6 +6,7 @@ Each one is a chain of stages, so that structures which read the maps between th
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -51,10 +52,10 @@ class DenseResNet(nn.Module):
     strides become dilations in any.)
     """
 
-    def __init__(self, resnet: nn.Module) -> None:
+    def __init__(self, resnet: Any) -> None:
         super().__init__()
-        for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
-            setattr(self, name, getattr(resnet, name))
+        self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
+        self.layer1, self.layer2, self.layer3, self.layer4 = resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4
         for stage, dilation in ((self.layer3, 2), (self.layer4, 4)):
             _dilate(stage, dilation)
 
@@ -91,7 +92,7 @@ def _dilate(stage: nn.Module, dilation: int) -> None:
 class DenseSwin(nn.Module):
     """A torchvision Swin Transformer without its end: a map of 1/32 of the image's size, rounded up."""
 
-    def __init__(self, swin: nn.Module) -> None:
+    def __init__(self, swin: Any) -> None:
         super().__init__()
         self.features = swin.features
         self.norm = swin.norm
