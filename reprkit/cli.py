@@ -140,12 +140,13 @@ def _parser() -> OneLineParser:
         "Dump the frozen embeddings of a checkpoint to HDF5. Interrupted, the same command continues.",
     )
     embed.add_argument("checkpoint", help="a .safetensors checkpoint or a run folder")
-    embed.add_argument("--out", help="file to write (default: embeddings[-last][-float16][-bf16].h5 beside it)")
+    embed.add_argument("--out", help="file to write (default: embeddings[-last][-float16][-bf16][-16].h5 beside it)")
     embed.add_argument("--data", help="root of the data set, where it has moved")
     embed.add_argument("--which", choices=["best", "last"], help="checkpoint of a run folder")
     embed.add_argument("--dtype", choices=["float32", "float16"], help="number type on disk")
     embed.add_argument("--precision", choices=["float32", "bf16"], help="of the forward pass")
-    embed.add_argument("--batch_size", type=int, help="images a forward pass (these four default to the recipe's)")
+    embed.add_argument("--batch_size", type=int, help="images a forward pass (these default to the recipe's)")
+    embed.add_argument("--positions", type=int, help="pixels an image, of encoders whose tasks are dense")
     embed.add_argument("--device", default="auto", help="auto (cuda, mps, cpu) or a torch device")
 
     predict = command(
@@ -342,7 +343,8 @@ def _train(args: argparse.Namespace) -> None:
         return
     scores = json.loads(score_test_split(folder, dataset, recipe.embed.checkpoint, recipe.train.device).read_text())
     for name, task in scores["tasks"].items():
-        print(f"test {name}: {task['metric']} {task['score']:.4f} (n = {task['n']})")
+        score = "none" if task["score"] is None else f"{task['score']:.4f}"
+        print(f"test {name}: {task['metric']} {score} (n = {task['n']})")
     print(f"run folder: {folder}")
 
 
@@ -358,7 +360,10 @@ def _embed(args: argparse.Namespace) -> None:
     from reprkit.training import embed
     from reprkit.training.checkpoint import find_checkpoint, read_header
 
-    given = {"checkpoint": args.which, "batch_size": args.batch_size, "dtype": args.dtype, "precision": args.precision}
+    given = {
+        "checkpoint": args.which, "batch_size": args.batch_size, "dtype": args.dtype, "precision": args.precision,
+        "positions": args.positions,
+    }  # fmt: skip
     first = find_checkpoint(args.checkpoint)
     recipe = parse_recipe(read_header(first)["recipe"], source=str(first))
     config = replace(recipe.embed, **{name: value for name, value in given.items() if value is not None})
@@ -366,7 +371,7 @@ def _embed(args: argparse.Namespace) -> None:
     if out is None:
         usual = EmbedConfig()
         odd = [v for name, v in given.items() if name != "batch_size" and v not in (None, getattr(usual, name))]
-        out = first.parent / ("-".join(["embeddings", *odd]) + ".h5")
+        out = first.parent / ("-".join(["embeddings", *map(str, odd)]) + ".h5")
     path = embed(args.checkpoint, out, data=args.data, config=config, device=args.device)
     if is_first_process():
         print(path)

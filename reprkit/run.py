@@ -164,11 +164,14 @@ def measure_controls(chosen: list[Piece], folder: Path, dataset: ImageDataset, *
     from reprkit.analysis.controls import controls
     from reprkit.embeddings import Embeddings
     from reprkit.training.controls import embed_controls
+    from reprkit.training.file_rows import file_tasks
     from reprkit.training.job import fingerprints
+    from reprkit.training.positions import Positions
 
     piece = next((piece for piece in chosen if piece.method == "vanilla"), chosen[0])
     recipe, home = piece.point.recipe, folder / "controls"
-    file, tasks = piece.folder / "embeddings.h5", [task.name for task in dataset.tasks]
+    file = piece.folder / "embeddings.h5"
+    tasks = [task.name for task in file_tasks(dataset.tasks, Positions.of(dataset, recipe.embed.positions))]
     settings = {
         "encoder": settings_of(piece)["universality"],
         "model": asdict(recipe.model),

@@ -297,4 +297,6 @@ def _has_score(results: Results, task: str) -> bool:
 def _size(task: Task) -> str:
     if task.kind == "regression":
         return f"regression{f', in {task.unit}' if task.unit else ''}"
+    if task.is_dense and task.kind != "segmentation":
+        return "of every pixel"
     return f"{task.num_outputs} {'ordered ' if task.kind == 'ordinal' else ''}classes"
