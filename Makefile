@@ -2,13 +2,14 @@
 # make test      the tests
 # make test-all  the tests and the long ones
 # make check     ruff, mypy and the import layers
+# make notebooks the .ipynb files from their .py sources, without outputs
 # Each makes the virtual environment it needs in .venv. PYTHON=python3.12 picks another interpreter.
 
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n 2
 
-.PHONY: demo test test-all check clean
+.PHONY: demo test test-all check notebooks clean
 
 demo: .venv/ready
 	$(BIN)/reprkit demo
@@ -24,6 +25,9 @@ check: .venv/ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+notebooks: .venv/ready-dev
+	$(BIN)/jupytext --quiet --to ipynb --update-metadata '{"jupytext": null}' notebooks/*.py
 
 # torch and torchvision come in one call: each release of torchvision fits one release of torch.
 .venv/ready: pyproject.toml
