@@ -26,7 +26,7 @@ def encoder(z, label):
 
 good = encoder(pixels, "pixels")
 blurred = encoder(pixels @ np.kron(np.eye(8), np.ones((8, 8)) / 8).astype(np.float32) + 0.1 * pixels, "blurred")
-collapsed = encoder(1e-3 * pixels, "shrunk a thousandfold")
+collapsed = encoder(1 + 1e-3 * rng.normal(size=pixels.shape).astype(np.float32), "collapsed")
 
 # %% [markdown]
 # ## Paired differences
@@ -41,8 +41,9 @@ found.loc[found["metric"] == "accuracy", ["task", "name", "difference", "low", "
 # %% [markdown]
 # ## The trap
 #
-# The shrunk encoder holds exactly the same information. Its U is far higher all the same; U_rel, U_rel_tau and L* do
-# not move, and the verdict says what happened.
+# The collapsed encoder sends every image to the same point: nothing can be read from it. Random heads and the best head
+# are then equally bad, the gap between them is nothing, and the paper's U is enormous. U_rel does not exist where there
+# is nothing to extract, and the verdict says what happened.
 
 # %%
 import pandas as pd

@@ -2,7 +2,7 @@
 # # The paper's figures from run folders
 #
 # `reprkit run RECIPE` leaves a folder of plain tables. Everything drawn from it can be drawn again, figure by figure,
-# and every figure keeps the numbers behind it in a CSV. Here a small run of the embedded digits; give a folder of yours.
+# and every figure keeps the numbers behind it in a CSV. Here a small run of the embedded digits; or a folder of yours.
 
 # %%
 from pathlib import Path
