@@ -41,9 +41,9 @@ found.loc[found["metric"] == "accuracy", ["task", "name", "difference", "low", "
 # %% [markdown]
 # ## The trap
 #
-# The collapsed encoder sends every image to the same point: nothing can be read from it. Random heads and the best head
-# are then equally bad, the gap between them is nothing, and the paper's U is enormous. U_rel does not exist where there
-# is nothing to extract, and the verdict says what happened.
+# The collapsed encoder sends every image to the same point: nothing can be read from it. Random heads are then hardly
+# worse than the best head, the gap between them is small, and the paper's U is several times that of the pixels. U_rel
+# does not exist where there is nothing to extract, and the verdict says what happened.
 
 # %%
 import pandas as pd
