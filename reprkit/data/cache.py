@@ -60,17 +60,6 @@ def scan(source: Source, name: str, cache_dir: Path | None = None) -> dict[str, 
     return digests
 
 
-def remember(name: str, identity: str, make: Callable[[], T], cache_dir: Path | None = None) -> T:
-    """What `make` gave (plain JSON types) when files of this identity were first seen; made again if that is lost."""
-    path = cache_root(cache_dir) / f"{slug(name)}-{identity[:24]}.json"
-    record = _read_record(path)
-    if record.get("identity") != identity or "value" not in record:
-        record = {"identity": identity, "value": make()}
-        _store(path, record)
-    value: T = record["value"]
-    return value
-
-
 def pixels(
     source: Source, keys: Sequence[str], digests: Sequence[str], side: int, name: str, cache_dir: Path | None = None
 ) -> tuple[np.ndarray, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""One encoded image to pixels: RGB, square, uint8. Pillow only, because it refuses decompression bombs."""
+"""One encoded image to pixels: RGB, uint8. Pillow only, because it refuses decompression bombs."""
 
 from __future__ import annotations
 
@@ -19,18 +19,39 @@ class BrokenImage(Exception):
     """An image that cannot be used; the message says why, in words that repeat for the same kind of damage."""
 
 
-def decode_rgb(blob: bytes, side: int) -> np.ndarray:
-    """Decode, turn upright (EXIF), convert to RGB and resize to a square.
+def decode_rgb(blob: bytes, size: int | tuple[int, int]) -> np.ndarray:
+    """Decode, turn upright (EXIF), convert to RGB and resize.
 
-    Large JPEGs are decoded at a reduced scale that stays at least three times `side`; the resize is bilinear
+    Large JPEGs are decoded at a reduced scale that stays at least three times `size`; the resize is bilinear
     with antialiasing and does not keep the aspect ratio.
 
     Args:
         blob: an image file of any format that Pillow reads.
-        side: pixels of the result's sides.
+        size: (height, width) of the result, or the pixels of both.
 
     Returns:
-        uint8 [3, side, side].
+        uint8 [3, height, width].
+
+    Raises:
+        BrokenImage: the image is damaged, not an image, or too large to decode safely.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    return resize_rgb(open_rgb(blob, (3 * width, 3 * height)), (height, width))
+
+
+def resize_rgb(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """An RGB picture as uint8 [3, height, width], resized bilinearly with antialiasing where its size differs."""
+    if image.size != size[::-1]:
+        image = image.resize(size[::-1], Image.Resampling.BILINEAR, reducing_gap=3.0)
+    return np.ascontiguousarray(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))
+
+
+def open_rgb(blob: bytes, least: tuple[int, int] | None = None) -> Image.Image:
+    """Decode, turn upright (EXIF) and convert to RGB.
+
+    Args:
+        blob: an image file of any format that Pillow reads.
+        least: (width, height) that a JPEG decoded at a reduced scale must still have; None decodes at full scale.
 
     Raises:
         BrokenImage: the image is damaged, not an image, or too large to decode safely.
@@ -40,9 +61,10 @@ def decode_rgb(blob: bytes, side: int) -> np.ndarray:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 raise BrokenImage(f"more than {limit:,} pixels: refused, it may be a decompression bomb")
-            image.draft(None, (3 * side, 3 * side))
+            if least is not None:
+                image.draft(None, least)
             image.load()
-            upright = _to_rgb(ImageOps.exif_transpose(image))
+            return _to_rgb(ImageOps.exif_transpose(image))
     except (BrokenImage, MemoryError):
         raise
     except UnidentifiedImageError:
@@ -51,15 +73,13 @@ def decode_rgb(blob: bytes, side: int) -> np.ndarray:
         raise BrokenImage("far too many pixels: refused, it may be a decompression bomb") from None
     except Exception as error:  # Pillow's plug-ins raise many kinds on damaged files.
         raise BrokenImage(f"damaged image ({type(error).__name__})") from error
-    if upright.size != (side, side):
-        upright = upright.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0)
-    return np.ascontiguousarray(np.asarray(upright, dtype=np.uint8).transpose(2, 0, 1))
 
 
-def check_side(side: int) -> None:
-    """Raise InputError if `side` is no sensible image size."""
-    if not MIN_SIDE <= side <= MAX_SIDE:
-        raise InputError(f"data.image_size: {side} is outside {MIN_SIDE}..{MAX_SIDE} pixels")
+def check_side(*sides: int) -> None:
+    """Raise InputError if a side is no sensible size of an image."""
+    for side in sides:
+        if not MIN_SIDE <= side <= MAX_SIDE:
+            raise InputError(f"data.image_size: {side} is outside {MIN_SIDE}..{MAX_SIDE} pixels")
 
 
 def transform_record(side: int, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, object]:
