@@ -152,5 +152,5 @@ def write_dummies_table(folders: Sequence[str | Path], out: str | Path, name: st
                 records.append((*key, cell.value, cell.low, cell.high, cell.n_seeds, cell.interval))
     own = {str(i): {str(count): cell for count, cell in row.dgr.items()} for i, row in enumerate(rows)}
     text = f"{note(own)} Δ: mean over tasks of the relative gain over Single (equation 6). Alone: one encoder a task."
-    texts = f"{markdown_table(heads, cells)}\n{text}\n", latex_table(heads, cells, text)
+    texts = f"{markdown_table(heads, cells, words=4)}\n{text}\n", latex_table(heads, cells, text, words=4)
     return write_table(Path(out) / name, pd.DataFrame(records, columns=COLUMNS), *texts)

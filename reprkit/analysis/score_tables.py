@@ -208,7 +208,9 @@ def _texts(blocks: Sequence[Block]) -> tuple[str, str]:
         elif block.baseline is None:
             text.append(f"{block.label or 'These'}: no Δ, since Single was not trained.")
     joined = " ".join(text)
-    return f"{markdown_table(heads, cells)}\n{joined}\n", latex_table(heads, cells, joined, spaced=spaced)
+    words = 1 + named
+    tex = latex_table(heads, cells, joined, spaced=spaced, words=words)
+    return f"{markdown_table(heads, cells, words=words)}\n{joined}\n", tex
 
 
 def _heading(task: str, metric: str, headline: bool) -> str:
@@ -247,4 +249,6 @@ def _gain_table(blocks: Sequence[Block]) -> tuple[pd.DataFrame, str, str]:
     heads = [*(["Model"] if named else []), *heads]
     told = " ".join(notes)
     frame = pd.concat(frames, ignore_index=True)
-    return frame, f"{markdown_table(heads, cells)}\n{told}\n", latex_table(heads, cells, told, spaced=spaced)
+    words = 1 + named
+    tex = latex_table(heads, cells, told, spaced=spaced, words=words)
+    return frame, f"{markdown_table(heads, cells, words=words)}\n{told}\n", tex

@@ -8,23 +8,34 @@ MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
 
 
-def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table: first column left, the others right."""
-    lines = [list(heads), ["---", *["---:"] * (len(heads) - 1)], *rows]
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> str:
+    """A Markdown table: the first `words` columns left, the others right."""
+    lines = [list(heads), [*["---"] * words, *["---:"] * (len(heads) - words)], *rows]
     return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines)
 
 
 def latex_table(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], note: str = "", *, spaced: Collection[int] = ()
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    note: str = "",
+    *,
+    spaced: Collection[int] = (),
+    words: int = 1,
 ) -> str:
-    """A LaTeX tabular (booktabs): first column left, the others right.
+    """A LaTeX tabular (booktabs): the first `words` columns left, the others right.
 
     Args:
         heads, rows: cells as plain text.
         note: written below as comments.
         spaced: rows that a little space is set before.
+        words: columns of words.
     """
-    lines = [r"\begin{tabular}{l" + "r" * (len(heads) - 1) + "}", r"\toprule", _line(heads), r"\midrule"]
+    lines = [
+        r"\begin{tabular}{" + "l" * words + "r" * (len(heads) - words) + "}",
+        r"\toprule",
+        _line(heads),
+        r"\midrule",
+    ]
     for number, row in enumerate(rows):
         lines += [r"\addlinespace"] * (number in spaced) + [_line(row)]
     comments = [f"% {line}" for line in note.splitlines()]

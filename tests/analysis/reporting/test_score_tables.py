@@ -144,6 +144,8 @@ def test_table_3_of_the_paper_comes_out_and_mtan_borrows_single(tmp_path):
     first = [line.split(" | ")[0].strip("| ") for line in text.splitlines()[2:10]]
     assert first == ["Split"] * 5 + ["MTAN"] * 3
     assert r"\addlinespace" in paths[2].read_text()
+    assert r"\begin{tabular}{llrrrrrrr}" in paths[2].read_text()
+    assert text.splitlines()[1] == "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     alone = write_score_table([mtan], tmp_path / "alone", "table3")
     assert not len(gains_in(alone[0]))
     assert "no Δ, since Single was not trained" in alone[1].read_text()
