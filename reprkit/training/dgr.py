@@ -8,26 +8,32 @@ ECCV 2024, equation 5:
 
 A dummy is a head with fresh random weights that are never trained. R depends on the encoder only through its
 output z, so R is built here as an ordinary scalar whose graph ends at z: the encoder runs forward and backward
-once, as without it, and BatchNorm statistics move once.
+once, as without it, and BatchNorm statistics move once. Linear and two-layer heads have a closed form
+(`gradient_norms`); any other head, convolutional ones with care for their cost (`conv_norms`), is differentiated
+alone, and R then carries its derivative at z instead of a graph, so that memory holds one dummy's graph at a time.
 
 Deviations from the published code, which is a finite difference over the whole network: the derivative is
-exact; `power=1` is the paper's wording and the default, the code squares; lambda does not carry over.
+exact; `power=1` is the paper's wording and the default, the code squares; lambda does not carry over; dummies are
+in eval mode (BatchNorm divides by sqrt(1 + eps) and dropout is off), the code's in training mode.
 """
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from reprkit.models.heads import LinearHead, MLPHead
 from reprkit.tasks import Task
+from reprkit.training.conv_norms import Kernels, call, parameters_of, squared_norm
 from reprkit.training.gradient_norms import can_stack, stacked_norms
 from reprkit.training.ranks import Ranks
 
@@ -135,29 +141,37 @@ class DummyGradientNorm(nn.Module):
             return self._penalty(leaves, targets, counts)
 
     def _penalty(self, z: tuple[Tensor, ...], targets: Mapping[str, Tensor], counts: Counts) -> Tensor:
-        if self.estimator == "finite_difference":
-            terms = [self._finite_difference(heads, z, targets, counts) for heads in self.sets]  # type: ignore[arg-type]
-            return torch.stack(terms).mean()
         dummies = [[heads[k] for heads in self.sets] for k in range(len(self.tasks))]  # type: ignore[index]
-        if len(z) == 1 and all(can_stack(group) for group in dummies):
+        if self.estimator == "exact" and len(z) == 1 and all(can_stack(group) for group in dummies):
             mean = self.ranks.mean_through if self.ranks.world > 1 else None
             squared = stacked_norms(z[0], dummies, self.tasks, targets, counts, mean)
-        else:
-            rows = [
-                [self._squared_norm(head, z, task, targets, counts) for head in group]
-                for task, group in zip(self.tasks, dummies, strict=True)
-            ]
-            squared = torch.stack([torch.stack(row) for row in rows])
-        return (squared if self.power == 2 else safe_sqrt(squared)).sum(0).mean()
+            return (squared if self.power == 2 else safe_sqrt(squared)).sum(0).mean()
+        cut = tuple(leaf.detach().requires_grad_() for leaf in z)
+        kernels = Kernels(cut)
+        value = torch.zeros((), dtype=z[0].dtype, device=z[0].device)
+        with torch.enable_grad():
+            for term in self._terms(kernels, targets, counts):
+                torch.autograd.backward(term / len(self.sets), inputs=kernels.leaves)
+                value += term.detach() / len(self.sets)
+            kernels.backward()
+        slopes = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in cut]
+        return _carried(value, slopes, z)
 
-    def _squared_norm(
-        self, head: nn.Module, z: tuple[Tensor, ...], task: Task, targets: Mapping[str, Tensor], counts: Counts
-    ) -> Tensor:
-        """||grad of the loss w.r.t. all parameters of one head||^2 by a double backward through that head alone."""
-        parameters = _parameters(head)
-        loss = task.loss(_call(head, parameters, z), targets[task.name], counts[task.name] if counts else None)
-        gradients = torch.autograd.grad(loss, list(parameters.values()), create_graph=True)
-        return torch.stack([(self.ranks.mean_through(g) ** 2).sum() for g in gradients]).sum()
+    def _terms(self, kernels: Kernels, targets: Mapping[str, Tensor], counts: Counts) -> Iterable[Tensor]:
+        """The addends of R, one by one: of each dummy, or of each set for the finite difference."""
+        for heads in self.sets:
+            assert isinstance(heads, nn.ModuleList)
+            if self.estimator == "finite_difference":
+                yield self._finite_difference(heads, kernels.maps, targets, counts)
+                continue
+            for head, task in zip(heads, self.tasks, strict=True):
+                count = counts[task.name] if counts else None
+                loss = partial(task.loss, targets=targets[task.name], count=count)
+                if self.ranks.world > 1:
+                    squared = squared_norm(head, kernels.maps, loss, mean=self.ranks.mean_through)
+                else:
+                    squared = squared_norm(head, kernels.maps, loss, kernels)
+                yield squared if self.power == 2 else safe_sqrt(squared)
 
     def _finite_difference(
         self, heads: nn.ModuleList, z: tuple[Tensor, ...], targets: Mapping[str, Tensor], counts: Counts
@@ -167,12 +181,12 @@ class DummyGradientNorm(nn.Module):
         def loss(parameters: list[dict[str, Tensor]]) -> Tensor:
             return torch.stack(
                 [
-                    task.loss(_call(head, own, z), targets[task.name], counts[task.name] if counts else None)
+                    task.loss(call(head, own, z), targets[task.name], counts[task.name] if counts else None)
                     for head, own, task in zip(heads, parameters, self.tasks, strict=True)
                 ]
             ).sum()
 
-        parameters = [_parameters(head) for head in heads]
+        parameters = [parameters_of(head) for head in heads]
         flat = [p for own in parameters for p in own.values()]
         base = loss(parameters)
         slopes = torch.autograd.grad(base, flat, retain_graph=True)
@@ -201,8 +215,26 @@ class DummyGradientNorm(nn.Module):
         self.generator_state.copy_(generator.get_state())
         size = torch.sqrt(self.ranks.total(torch.stack([(g**2).sum() for g in gradients]).sum()))
         length = torch.sqrt(self.ranks.total(torch.stack([(n**2).sum() for n in noise]).sum()))
-        pull = sum(((leaf - leaf.detach()) * n).sum() for leaf, n in zip(z, noise, strict=True))
-        return value.detach() + pull * (size / length)
+        return _carried(value.detach(), [n * (size / length) for n in noise], z)
+
+
+class _Carried(Function):
+    """A scalar with a derivative that is known already."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, slopes: Sequence[Tensor], *leaves: Tensor) -> Tensor:
+        ctx.save_for_backward(*slopes)
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *factors: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *(factors[0] * slope for slope in ctx.saved_tensors)
+
+
+def _carried(value: Tensor, slopes: Sequence[Tensor], leaves: Sequence[Tensor]) -> Tensor:
+    """`value`, whose derivative at each of `leaves` is the slope of the same place."""
+    return _Carried.apply(value, slopes, *leaves)
 
 
 def safe_sqrt(x: Tensor) -> Tensor:
@@ -232,11 +264,3 @@ def fresh_head(head: nn.Module, activation: str = "same") -> nn.Module:
 
 def _has_relu(module: nn.Module) -> bool:
     return isinstance(module, nn.ReLU)
-
-
-def _parameters(head: nn.Module) -> dict[str, Tensor]:
-    return {name: p.detach().requires_grad_() for name, p in head.named_parameters()}
-
-
-def _call(head: nn.Module, parameters: dict[str, Tensor], z: tuple[Tensor, ...]) -> Any:
-    return functional_call(head, parameters, (z if len(z) > 1 else z[0],))
