@@ -16,8 +16,10 @@ from reprkit.tasks import Task
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WRONG, MISSED, RIGHT = "#D55E00", "#0072B2", "#EDEDED"
-FOUND = "#4D4D4D"
+RIGHT, WRONG = "#EDEDED", "#202020"
+"""Of areas: no class has these colours."""
+
+FOUND, MISSED, FALSE = "#4D4D4D", "#0072B2", "#D55E00"
 MOST_DEGREES = 45.0
 """Where the scale of angular errors ends."""
 
@@ -223,10 +225,10 @@ class Binary(Look):
         """Found, missed and false pixels."""
         known = self.known[i]
         true, said = self.layer.truth[i] == 1, self.layer.predicted[i] >= 0.5
-        table = np.array([(*_rgb(colour), 1) for colour in ("#FFFFFF", WRONG, MISSED, FOUND)] + [(0, 0, 0, 0)])
+        table = np.array([(*_rgb(colour), 1) for colour in ("#FFFFFF", FALSE, MISSED, FOUND)] + [(0, 0, 0, 0)])
         show(axes, table[np.where(known, 2 * true + said, 4)])
         union = int(((true | said) & known).sum())
-        return f"IoU {100 * int((true & said & known).sum()) / union:.0f} %" if union else "nothing there"
+        return f"IoU {100 * int((true & said & known).sum()) / union:.0f} % at 0.5" if union else "nothing there"
 
     def key(self, axes: Axes) -> None:
         """Probability."""
@@ -234,7 +236,7 @@ class Binary(Look):
 
     def error_key(self, axes: Axes) -> None:
         """Found, missed, false."""
-        patches(axes, {"found": FOUND, "missed": MISSED, "false": WRONG}, columns=3)
+        patches(axes, {"found": FOUND, "missed": MISSED, "false": FALSE}, columns=3)
 
 
 _LOOKS: dict[str, type[Look]] = {

@@ -6,7 +6,7 @@ from matplotlib.colors import to_hex, to_rgb
 
 from reprkit.analysis import style
 from reprkit.analysis.figures.panels import BESIDE, Layer, in_words, panel_figures
-from reprkit.analysis.figures.pixels import FOUND, MISSED, RIGHT, WRONG
+from reprkit.analysis.figures.pixels import FALSE, FOUND, MISSED, RIGHT, WRONG
 from reprkit.tasks import Task
 
 N, H, W = 3, 6, 8
@@ -152,7 +152,7 @@ def test_edges_are_found_missed_or_false(images, rng):
         assert picture_of(said) == pytest.approx(layer.predicted[row])
         true, yes, known = layer.truth[row] == 1, layer.predicted[row] >= 0.5, layer.known[row]
         shown = picture_of(error)
-        for mask, colour in ((true & yes, FOUND), (true & ~yes, MISSED), (~true & yes, WRONG), (~true & ~yes, "white")):
+        for mask, colour in ((true & yes, FOUND), (true & ~yes, MISSED), (~true & yes, FALSE), (~true & ~yes, "white")):
             mask = mask & known
             assert mask.any()
             assert shown[mask] == pytest.approx(np.broadcast_to((*to_rgb(colour), 1), (mask.sum(), 4)))
