@@ -86,6 +86,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return record
 
 
+def data_root(beside: str | Path) -> str | None:
+    """The `data.root` in the `recipe.yaml` of a file's folder: neither checkpoints nor embeddings carry a path."""
+    recipe = Path(beside).parent / "recipe.yaml"
+    root = (read_yaml(recipe).get("data") or {}).get("root") if recipe.is_file() else None
+    return None if root is None else str(root)
+
+
 def write_recipe(recipe: Recipe, path: str | Path) -> None:
     """Write a recipe as YAML that `load_recipe` reads back to an equal one."""
     write_text(path, yaml.safe_dump(recipe.to_json(), sort_keys=False, allow_unicode=True, width=100))

@@ -80,7 +80,7 @@ def _from_folder(folder: Path, ids: Sequence[str]) -> Sprites:
 def _from_dataset(file: Embeddings, ids: Sequence[str], data: str | Path | None) -> Sprites | None:
     """Thumbnails from the data set that a file was made of; None where it is not known or not at hand."""
     from reprkit.analysis.explorer import pack_sprites
-    from reprkit.config import parse_recipe
+    from reprkit.config import data_root, parse_recipe
     from reprkit.data import load_dataset
 
     record = file.meta.get("config") or {}
@@ -89,8 +89,7 @@ def _from_dataset(file: Embeddings, ids: Sequence[str], data: str | Path | None)
             raise InputError(f"{file.path}: does not say which data set it was made of; use --images FOLDER instead")
         return None
     wanted = parse_recipe({"data": record["data"]}, source=str(file.path)).data
-    beside = Path(file.path).parent / "recipe.yaml"
-    root = str(data) if data is not None else wanted.root or _root_in(beside)
+    root = str(data) if data is not None else wanted.root or data_root(file.path)
     try:
         dataset = load_dataset(replace(wanted, root=root))
     except InputError as error:
@@ -113,12 +112,3 @@ def _from_dataset(file: Embeddings, ids: Sequence[str], data: str | Path | None)
 def _image_of(sample: str) -> str:
     """The image that a pixel sample `image#row,column` was taken from."""
     return sample.rpartition("#")[0] or sample
-
-
-def _root_in(recipe: Path) -> str | None:
-    from reprkit.config import read_yaml
-
-    if not recipe.is_file():
-        return None
-    root = (read_yaml(recipe).get("data") or {}).get("root")
-    return None if root is None else str(root)

@@ -90,13 +90,12 @@ def predict(
 
 def _dataset_of(file: Path, meta: dict[str, Any], data: str | Path | None) -> ImageDataset:
     """The data set of a checkpoint, with the tasks that it learnt."""
-    from reprkit.config import parse_recipe, read_yaml
+    from reprkit.config import data_root, parse_recipe
     from reprkit.data import load_dataset
     from reprkit.tasks import Task
 
     wanted = parse_recipe(meta["recipe"], source=str(file)).data
-    beside = file.parent / "recipe.yaml"
-    root = data if data is not None else (read_yaml(beside).get("data") or {}).get("root") if beside.is_file() else None
+    root = data if data is not None else data_root(file)
     dataset = load_dataset(replace(wanted, root=str(root)) if root else wanted)
     trained = [Task.from_json(record) for record in meta["tasks"]]
     for task in trained:

@@ -270,6 +270,19 @@ class Workspace:
 
         return self.keep("kernel", make)
 
+    def kernel_with(self, split: str) -> NDArray[np.float64] | None:
+        """RBF kernel matrix [n, N] of all rows of a split with all train rows; None if it is too large to be held, by
+        half of what the kernel matrix of train takes."""
+        asked, known = self.num_rows(split), self.num_rows("train")
+        if 2 * asked > known:
+            return None
+
+        def make() -> NDArray[np.float64]:
+            rows = self.standardised(split, np.arange(asked))
+            return rbf_kernel(rows, self.standardised("train", np.arange(known)), self.gamma)
+
+        return self.keep(("kernel", split), make)
+
     def keep(self, key: Any, make: Callable[[], Made]) -> Made:
         """The value of `make` for a key, made once and kept; other keys are not held up meanwhile."""
         with self._guard:

@@ -17,8 +17,9 @@ import numpy as np
 from reprkit.data.base import SPLITS, ImageDataset
 from reprkit.data.boundaries import label_boundaries
 from reprkit.data.cache import scan
+from reprkit.data.frame_sets import choose, scene_dataset
 from reprkit.data.frames import looked_up, lookup, read_image, read_labels
-from reprkit.data.modalities import Modality, choose, scene_dataset
+from reprkit.data.modalities import Modality
 from reprkit.data.sources import FileSource, Source, TarSource, images_below
 from reprkit.errors import InputError
 from reprkit.tasks import Task

@@ -29,6 +29,7 @@ import numpy as np
 
 from reprkit.data.base import ImageDataset
 from reprkit.data.decode import BrokenImage
+from reprkit.data.frame_sets import carve, choose, scene_dataset
 from reprkit.data.frames import (
     class_indices,
     files_named,
@@ -41,7 +42,7 @@ from reprkit.data.frames import (
     read_labels,
     read_npy,
 )
-from reprkit.data.modalities import Modality, carve, choose, scene_dataset
+from reprkit.data.modalities import Modality
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 

@@ -25,8 +25,8 @@ from reprkit.data.base import (
 )
 from reprkit.data.decode import DECODER, BrokenImage, check_side, decode_rgb
 from reprkit.data.fingerprints import sized_digests
+from reprkit.data.frame_sets import VAL_SHARE
 from reprkit.data.lazy import FileArray
-from reprkit.data.modalities import VAL_SHARE
 from reprkit.data.sources import is_image_name
 from reprkit.data.splits import HASH_RULE, check_splits, hash_split
 from reprkit.errors import InputError

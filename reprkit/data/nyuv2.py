@@ -24,6 +24,7 @@ import numpy as np
 
 from reprkit.data.base import ImageDataset
 from reprkit.data.decode import BrokenImage
+from reprkit.data.frame_sets import CARVED, carve, choose, scene_dataset
 from reprkit.data.frames import (
     class_indices,
     files_named,
@@ -35,7 +36,7 @@ from reprkit.data.frames import (
     read_npy,
     unit_vectors,
 )
-from reprkit.data.modalities import CARVED, Modality, carve, choose, scene_dataset
+from reprkit.data.modalities import Modality
 from reprkit.data.splits import hash_split
 from reprkit.errors import InputError
 from reprkit.tasks import Task

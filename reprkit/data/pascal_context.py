@@ -33,8 +33,9 @@ import numpy as np
 from reprkit.data.base import ImageDataset
 from reprkit.data.boundaries import thin_boundaries
 from reprkit.data.decode import BrokenImage
+from reprkit.data.frame_sets import carve, choose, scene_dataset
 from reprkit.data.frames import looked_up, lookup, read_image, read_labels, read_mat, unit_vectors
-from reprkit.data.modalities import Modality, carve, choose, scene_dataset
+from reprkit.data.modalities import Modality
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reprkit.config import parse_recipe, read_yaml
+from reprkit.config import data_root, parse_recipe
 from reprkit.data import load_dataset
 from reprkit.data.base import ImageDataset
 from reprkit.embeddings import fingerprint_tensors
@@ -73,7 +73,7 @@ def embed(
     model, meta = load_checkpoint(file)
     if dataset is None:
         wanted = _recipe_of(file).data
-        root = str(data) if data is not None else _known_root(file)
+        root = str(data) if data is not None else data_root(file)
         dataset = load_dataset(replace(wanted, root=root) if root else wanted)
     trained = [record["name"] for record in meta["tasks"]]
     _check_data(file, meta, dataset)
@@ -146,15 +146,6 @@ def _encode(
 
 def _recipe_of(file: Path) -> Recipe:
     return parse_recipe(read_header(file)["recipe"], source=str(file))
-
-
-def _known_root(file: Path) -> str | None:
-    """The data root in the recipe beside a checkpoint: a checkpoint itself carries no path."""
-    beside = file.parent / "recipe.yaml"
-    if not beside.is_file():
-        return None
-    root = (read_yaml(beside).get("data") or {}).get("root")
-    return None if root is None else str(root)
 
 
 def _buffers(model: nn.Module) -> list[Tensor]:

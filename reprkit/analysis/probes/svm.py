@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from reprkit.analysis import solver
-from reprkit.analysis.linalg import KERNEL_BLOCK, rbf_kernel
+from reprkit.analysis.linalg import KERNEL_BLOCK, rbf_kernel, row_slices
 from reprkit.analysis.probes.data import Scale, TaskData, labelled_blocks
 from reprkit.analysis.probes.linear import search_remark, search_rows
 from reprkit.analysis.probes.nystroem import fit_nystroem
@@ -14,6 +17,9 @@ from reprkit.analysis.probes.outcome import Outcome, Selection, edge_remark, sco
 from reprkit.analysis.probes.protocol import Protocol
 from reprkit.analysis.rows import Rows
 from reprkit.analysis.workspace import Workspace
+
+if TYPE_CHECKING:
+    from sklearn.svm import SVC, SVR
 
 
 def fit_svm_linear(workspace: Workspace, data: TaskData, protocol: Protocol) -> Outcome:
@@ -56,8 +62,8 @@ def fit_svm_linear(workspace: Workspace, data: TaskData, protocol: Protocol) -> 
 def fit_svm_rbf(workspace: Workspace, data: TaskData, protocol: Protocol) -> Outcome:
     """RBF SVM (hinge, one class against one; tube loss for regression): exact up to `max_svm` train samples.
 
-    libsvm spends its time on kernel values in scalar code; a kernel matrix by matrix products removes that without
-    changing the solution, and all C and all tasks share it. Above `max_svm`, see `nystroem.fit_nystroem`.
+    libsvm spends its time on kernel values in scalar code; kernel matrices by matrix products remove that without
+    changing the solution, and all C and all tasks share them. Above `max_svm`, see `nystroem.fit_nystroem`.
     """
     rows = data.rows["train"]
     if len(rows) > protocol.max_svm:
@@ -65,25 +71,50 @@ def fit_svm_rbf(workspace: Workspace, data: TaskData, protocol: Protocol) -> Out
     from sklearn.svm import SVC, SVR
 
     discrete, unscale = data.task.is_discrete, Scale.of(data)
-    target, train = data.y["train"], workspace.standardised("train", rows)
-    kernel = workspace.kernel if data.complete else rbf_kernel(train, train, workspace.gamma)
+    target = data.y["train"] if discrete else unscale.forward(data.y["train"])
+    kernel = workspace.kernel if data.complete else _own_kernel(workspace, data)
 
-    def predict(model: SVC | SVR, split: str) -> NDArray:
-        support = train[model.support_]
-        values = np.zeros((KERNEL_BLOCK, len(rows)))  # libsvm reads the columns of the support vectors only
-        parts = []
-        for block in labelled_blocks(workspace, data, split, size=KERNEL_BLOCK):
-            inputs = (block - workspace.mean) * workspace.scale
-            values[: len(block), model.support_] = rbf_kernel(inputs, support, workspace.gamma, workers=1)
-            parts.append(model.predict(values[: len(block)]))
-        return np.concatenate(parts) if discrete else unscale.back(np.concatenate(parts))
-
-    selection = Selection()
-    for c in protocol.svm_rbf_c:
+    def fit(c: float) -> SVC | SVR:
         model = SVC(C=c, kernel="precomputed") if discrete else SVR(C=c, epsilon=protocol.epsilon, kernel="precomputed")
-        model.fit(kernel, target if discrete else unscale.forward(target))
-        selection.offer(score(data.task, predict(model, "val"), data.y["val"]), {"C": c}, model)
-    test = predict(selection.model, "test")
+        return model.fit(kernel, target)
+
+    def predict(models: Sequence[SVC | SVR], split: str) -> list[NDArray]:
+        parts: list[list[NDArray]] = [[] for _ in models]
+        support = np.unique(np.concatenate([model.support_ for model in models]))
+        for values in _kernel_blocks(workspace, data, split, support):
+            for made, model in zip(parts, models, strict=True):
+                made.append(model.predict(values))
+        return [np.concatenate(made) if discrete else unscale.back(np.concatenate(made)) for made in parts]
+
+    models = [fit(c) for c in protocol.svm_rbf_c]
+    selection = Selection()
+    for c, model, predicted in zip(protocol.svm_rbf_c, models, predict(models, "val"), strict=True):
+        selection.offer(score(data.task, predicted, data.y["val"]), {"C": c}, model)
+    (test,) = predict([selection.model], "test")
     params = {**selection.params, "gamma": float(f"{workspace.gamma:.6g}")}
     remarks = edge_remark("C", selection.params["C"], protocol.svm_rbf_c)
     return Outcome(test, params, selection.value, len(rows), remarks=remarks)
+
+
+def _own_kernel(workspace: Workspace, data: TaskData) -> NDArray[np.float64]:
+    """Kernel matrix of the train rows that have a target."""
+    train = workspace.standardised("train", data.rows["train"])
+    return rbf_kernel(train, train, workspace.gamma)
+
+
+def _kernel_blocks(
+    workspace: Workspace, data: TaskData, split: str, support: NDArray[np.int64]
+) -> Iterator[NDArray[np.float64]]:
+    """Kernel rows [n, N] of the rows of a split that have a target; columns other than the support vectors' may be 0,
+    since libsvm does not read them."""
+    held = workspace.kernel_with(split) if data.complete else None
+    if held is not None:
+        for part in row_slices(len(data.rows[split]), KERNEL_BLOCK):
+            yield held[data.rows[split][part]]
+        return
+    supporting = workspace.standardised("train", data.rows["train"][support])
+    values = np.zeros((KERNEL_BLOCK, len(data.rows["train"])))
+    for block in labelled_blocks(workspace, data, split, size=KERNEL_BLOCK):
+        inputs = (block - workspace.mean) * workspace.scale
+        values[: len(block), support] = rbf_kernel(inputs, supporting, workspace.gamma, workers=1)
+        yield values[: len(block)]
