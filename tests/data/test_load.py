@@ -19,6 +19,18 @@ def test_unknown_names_are_answered_with_those_that_exist() -> None:
         load_dataset(DataConfig(tasks=("top",)))
 
 
+def test_square_sets_want_one_side() -> None:
+    for name in ("utkface", "table"):
+        with pytest.raises(InputError, match=f"data.image_size: {name} has square images; give one number, not 8 x 9"):
+            load_dataset(DataConfig(name=name, root="anywhere", image_size=(8, 9)))
+
+
+@pytest.mark.parametrize("name", ["nyuv2", "cityscapes", "pascal_context", "camvid", "imagefolder"])
+def test_sets_in_files_need_a_root(name: str) -> None:
+    with pytest.raises(InputError, match=f"data.root: {name} needs .*; name it with --data"):
+        load_dataset(DataConfig(name=name))
+
+
 def test_tasks_come_in_the_order_asked_for() -> None:
     data = load_dataset(DataConfig(tasks=("sum", "left")))
     assert [t.name for t in data.tasks] == ["sum", "left"]

@@ -179,7 +179,7 @@ def test_frames_without_labels_are_kept_and_told_but_a_split_needs_some(folders:
 
 def test_large_sets_are_read_when_asked_for(folders: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = load(folders, cache)
-    monkeypatch.setattr("reprkit.data.modalities.KEEP_LIMIT", 1000)
+    monkeypatch.setattr("reprkit.data.frame_sets.KEEP_LIMIT", 1000)
     lazy = load(folders, cache)
     assert any("decoded whenever they are asked for" in note for note in lazy.notes)
     assert (lazy.fingerprint, lazy.transform_fingerprint) == (kept.fingerprint, kept.transform_fingerprint)
