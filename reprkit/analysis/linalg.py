@@ -175,11 +175,13 @@ def rbf_kernel(a: np.ndarray, b: np.ndarray, gamma: float, *, workers: int | Non
         block = kernel[rows, :stop]
         if isinstance(twin, np.ndarray):
             np.matmul(a[rows], b[:stop].T, out=block)
-            block *= 2 * gamma
-            block -= gamma * left[rows, None]
-            block -= gamma * right[:stop]
-            np.minimum(block, 0, out=block)  # rounding may leave a squared distance below zero
-            np.exp(block, out=block)
+            for part in row_slices(len(block), rows_for_cache(stop, itemsize=8, budget=1 << 19, least=1)):
+                some = block[part]  # stays in cache for all that follows
+                some *= 2 * gamma
+                some -= gamma * left[rows][part, None]
+                some -= gamma * right[:stop]
+                np.minimum(some, 0, out=some)  # rounding may leave a squared distance below zero
+                np.exp(some, out=some)
         else:
             part = on_device(a[rows]) @ twin[:stop].T
             part = part * (2 * gamma) - on_device(gamma * left[rows, None]) - on_device(gamma * right[:stop])

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reprkit.analysis.neighbors import exact_neighbors
+from reprkit.analysis.repulsion import Divergence
 from reprkit.errors import InputError
 from reprkit.recipe import TsneConfig
 from reprkit.tasks import Task
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BARNES_HUT_BELOW = 4000
-"""Up to this many points the Barnes-Hut gradient is the faster one; above it, interpolation (FFT)."""
+BARNES_HUT_BELOW = 800
+"""Up to this many points openTSNE's Barnes-Hut gradient is the faster one; above it, `repulsion`."""
 
 EARLY_ITERATIONS = 250
 INITIAL_SPREAD = 1e-4
@@ -300,7 +301,7 @@ def _with_opentsne(
             perplexity=perplexity,
             n_iter=iterations,
             early_exaggeration_iter=EARLY_ITERATIONS,
-            negative_gradient_method="bh" if len(start) <= BARNES_HUT_BELOW else "fft",
+            negative_gradient_method="bh" if len(start) <= BARNES_HUT_BELOW else Divergence(),
             n_jobs=n_jobs,
             random_state=0,
             callbacks=None if bar.disable else [_advance(bar)],

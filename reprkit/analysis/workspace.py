@@ -229,7 +229,9 @@ class Workspace:
 
     def standardised(self, split: str, indices: NDArray) -> NDArray[np.float64]:
         """Standardised rows [n, D], float64, of sorted, distinct indices."""
-        return (self.rows(split, indices) - self.mean) * self.scale
+        found = self.rows(split, indices) - self.mean
+        found *= self.scale
+        return found
 
     def neighbors(
         self, split: str, k: int, *, rows: NDArray | None = None, bank: NDArray | None = None
@@ -261,27 +263,23 @@ class Workspace:
         return make() if rows is not None or bank is not None else self.keep(("neighbors", split, k), make)
 
     @property
-    def kernel(self) -> NDArray[np.float64]:
-        """RBF kernel matrix [N, N] of all standardised train rows, held in memory."""
+    def kernels(self) -> dict[str, NDArray[np.float64]]:
+        """Split -> RBF kernel matrix [n, N] of its rows with all train rows, standardised; held in memory.
 
-        def make() -> NDArray[np.float64]:
-            rows = self.standardised("train", np.arange(self.num_rows("train")))
-            return rbf_kernel(rows, rows, self.gamma)
+        Val and test are there if they have at most half as many rows, so that all take at most twice what train takes.
+        """
 
-        return self.keep("kernel", make)
+        def make() -> dict[str, NDArray[np.float64]]:
+            count = self.num_rows("train")
+            known = self.standardised("train", np.arange(count))
+            found = {"train": rbf_kernel(known, known, self.gamma)}
+            for split in ("val", "test"):
+                if 2 * (asked := self.num_rows(split)) <= count:
+                    rows = self.standardised(split, np.arange(asked))
+                    found[split] = rbf_kernel(rows, known, self.gamma)
+            return found
 
-    def kernel_with(self, split: str) -> NDArray[np.float64] | None:
-        """RBF kernel matrix [n, N] of all rows of a split with all train rows; None if it is too large to be held, by
-        half of what the kernel matrix of train takes."""
-        asked, known = self.num_rows(split), self.num_rows("train")
-        if 2 * asked > known:
-            return None
-
-        def make() -> NDArray[np.float64]:
-            rows = self.standardised(split, np.arange(asked))
-            return rbf_kernel(rows, self.standardised("train", np.arange(known)), self.gamma)
-
-        return self.keep(("kernel", split), make)
+        return self.keep("kernels", make)
 
     def keep(self, key: Any, make: Callable[[], Made]) -> Made:
         """The value of `make` for a key, made once and kept; other keys are not held up meanwhile."""

@@ -124,8 +124,8 @@ def test_kernel_is_that_of_scikit_learn(toy):
     for memory in (0, 1 << 20):
         workspace = Workspace(made, memory=memory)
         x = StandardScaler().fit_transform(made.z("train").astype(np.float64))
-        np.testing.assert_allclose(workspace.kernel, rbf_kernel(x, gamma=0.25), atol=1e-5)
-        assert workspace.kernel is workspace.kernel
+        np.testing.assert_allclose(workspace.kernels["train"], rbf_kernel(x, gamma=0.25), atol=1e-5)
+        assert workspace.kernels is workspace.kernels
 
 
 def test_a_constant_feature_is_centred_and_not_blown_up(fake_embeddings):

@@ -245,6 +245,6 @@ def _share(plan: Plan) -> None:
         Moments.of(workspace, complete)
     if "svm_rbf" in plan.probes:
         if workspace.num_rows("train") <= protocol.max_svm:
-            _ = workspace.kernel, workspace.kernel_with("val"), workspace.kernel_with("test")
+            _ = workspace.kernels
         else:
             shared_moments(workspace, complete, protocol)

@@ -72,7 +72,7 @@ def fit_svm_rbf(workspace: Workspace, data: TaskData, protocol: Protocol) -> Out
 
     discrete, unscale = data.task.is_discrete, Scale.of(data)
     target = data.y["train"] if discrete else unscale.forward(data.y["train"])
-    kernel = workspace.kernel if data.complete else _own_kernel(workspace, data)
+    kernel = workspace.kernels["train"] if data.complete else _own_kernel(workspace, data)
 
     def fit(c: float) -> SVC | SVR:
         model = SVC(C=c, kernel="precomputed") if discrete else SVR(C=c, epsilon=protocol.epsilon, kernel="precomputed")
@@ -107,7 +107,7 @@ def _kernel_blocks(
 ) -> Iterator[NDArray[np.float64]]:
     """Kernel rows [n, N] of the rows of a split that have a target; columns other than the support vectors' may be 0,
     since libsvm does not read them."""
-    held = workspace.kernel_with(split) if data.complete else None
+    held = workspace.kernels.get(split) if data.complete else None
     if held is not None:
         for part in row_slices(len(data.rows[split]), KERNEL_BLOCK):
             yield held[data.rows[split][part]]
