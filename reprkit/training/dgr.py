@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from reprkit.errors import InputError
 from reprkit.models.heads import LinearHead, MLPHead
 from reprkit.tasks import Task
 from reprkit.training.conv_norms import Kernels, call, parameters_of, squared_norm
@@ -61,6 +62,7 @@ class DummyGradientNorm(nn.Module):
         seed: of the dummies' weights and of the control's directions.
         activation: hidden activation of the dummies of `MLPHead`s: `same`, `relu`, `gelu`, `tanh`; `linear`
             replaces each dummy by a linear head. A ReLU makes R jump where a unit switches; a smooth one does not.
+            Other heads than linear and two-layer ones (all dense ones) take `same` alone.
         estimator: `exact`, or `finite_difference`: the paper's Algorithm 1 with the heads re-evaluated alone.
             It steps all dummies of a set together, so it estimates the joint norm over tasks.
         step: length of that finite step.
@@ -244,7 +246,11 @@ def safe_sqrt(x: Tensor) -> Tensor:
 
 
 def fresh_head(head: nn.Module, activation: str = "same") -> nn.Module:
-    """A head of the same architecture with fresh weights from the global generator."""
+    """A head of the same architecture with fresh weights from the global generator.
+
+    Raises:
+        InputError: an activation other than `same` for a head that is neither linear nor of two layers.
+    """
     like = next(head.parameters())
     if isinstance(head, MLPHead) and activation != "same":
         dim, hidden, outputs = head.hidden.in_features, head.hidden.out_features, head.out.out_features
@@ -252,6 +258,8 @@ def fresh_head(head: nn.Module, activation: str = "same") -> nn.Module:
             LinearHead(dim, outputs) if activation == "linear" else MLPHead(dim, outputs, hidden, activation)  # type: ignore[arg-type]
         )
         return fresh.to(like.device, like.dtype)
+    if activation != "same" and not isinstance(head, LinearHead):
+        raise InputError(f"dgr.activation: dummies of a {type(head).__name__} keep its own activations; use same")
     fresh = copy.deepcopy(head).to("cpu")
     for module in fresh.modules():
         reset = getattr(module, "reset_parameters", None)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from reprkit.errors import InputError
 from reprkit.models.aspp import ASPPHead
 from reprkit.models.mtan import AttentionHead
 from reprkit.tasks import Task
@@ -218,8 +219,8 @@ class Saved:
 
 
 def most_saved(penalty, z, targets):
-    """Most bytes that graphs hold at once, and the value."""
-    alive, now, most = weakref.WeakSet(), 0, 0
+    """Most bytes that graphs hold at once, those that they hold in the end, and the value."""
+    alive, most = weakref.WeakSet(), 0
 
     def pack(tensor):
         nonlocal most
@@ -230,8 +231,7 @@ def most_saved(penalty, z, targets):
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.tensor):
         value = penalty(z, targets)
-    now = sum(s.tensor.nbytes for s in alive)
-    return most, now, value
+    return most, sum(s.tensor.nbytes for s in alive), value
 
 
 def test_one_dummy_at_a_time_is_in_memory(choice):
@@ -269,6 +269,11 @@ def test_finite_difference_agrees_for_smooth_dense_heads():
         slopes.append(torch.autograd.grad(penalty(z, targets), z)[0])
     assert F.cosine_similarity(slopes[0].flatten(), slopes[1].flatten(), dim=0) > 0.9999
     assert (slopes[1].norm() / slopes[0].norm()).item() == pytest.approx(1, abs=1e-2)
+
+
+def test_another_activation_is_refused():
+    with pytest.raises(InputError, match="ASPPHead"):
+        dgr(aspp(), activation="gelu")
 
 
 def test_finite_difference_holds_no_graph_behind():
