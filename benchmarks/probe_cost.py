@@ -2,6 +2,7 @@
 
     python benchmarks/probe_cost.py                              # all sections: half an hour on two cores
     python benchmarks/probe_cost.py --only knn svm --rounds 5
+    python benchmarks/probe_cost.py --only suite --probes tree   # in pieces: one probe; `--probes` alone: ours together
     python benchmarks/probe_cost.py --only suite --full          # 20,000 train rows: the naive suite takes an hour
     python benchmarks/probe_cost.py --smoke                      # a minute, to see that it runs
 
@@ -268,22 +269,27 @@ def suite(args: argparse.Namespace) -> list[str]:
             accuracy[name, task] = float((naive_fit(name, z, y[task], rules) == y[task]["test"]).mean())
 
     plain = [name for name in names if not name.startswith("tree")]
-    variants: dict[str, Callable[[], Any]] = {"all but trees": lambda: ours(*plain), "all": lambda: ours(*names)}
-    for name in names:
+    alone = names if args.probes is None else args.probes
+    variants: dict[str, Callable[[], Any]] = {}
+    if not args.probes:
+        variants = {"all but trees": lambda: ours(*plain), "all": lambda: ours(*names)}
+    for name in alone:
         variants[f"naive {name}"] = lambda name=name: naive(name)
         variants[name] = lambda name=name: ours(name)
+    ours("ncm")  # imports
     seconds = {t.name: t.seconds[0] for t in interleave(variants, 1, clock=args.clock, warmup=0)}
-    seconds["naive all but trees"] = sum(seconds[f"naive {name}"] for name in plain)
-    seconds["naive all"] = sum(seconds[f"naive {name}"] for name in names)
-    found = ours(*names).set_index(["task", "probe", "metric"])["value"]
+    if alone == names:
+        seconds["naive all but trees"] = sum(seconds[f"naive {name}"] for name in plain)
+        seconds["naive all"] = sum(seconds[f"naive {name}"] for name in names)
+    found = ours(*alone).set_index(["task", "probe", "metric"])["value"] if alone else {}
     pairs = {key: (float(found[key[1], key[0], "accuracy"]), value) for key, value in accuracy.items()}
     table = []
-    for name in (*names, "all but trees", "all"):
-        peer, own = seconds[f"naive {name}"], seconds[name]
+    for name in (*alone, "all but trees", "all"):
+        peer, own = seconds.get(f"naive {name}", float("nan")), seconds.get(name, float("nan"))
         both = [pairs.get((name, task)) for task in NAMES]
         texts = [f"{100 * pair[0]:.1f} / {100 * pair[1]:.1f}" if pair else "" for pair in both]
         table.append([name, f"{peer:.4g}", f"{own:.4g}", f"{peer / own:.3g}", *texts])
-    off = {name: 100 * max(abs(a - b) for (probe, _), (a, b) in pairs.items() if probe == name) for name in names}
+    off = {name: 100 * max(abs(a - b) for (probe, _), (a, b) in pairs.items() if probe == name) for name in alone}
     far = ", ".join(f"{name} {points:.2f}" for name, points in off.items() if round(points, 6) > 0.5)
     return [
         f"### Suite: {rows} + {asked} + {asked} rows of {dim}, 3 tasks, default probes and grids, one round",
@@ -345,6 +351,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=linalg.num_workers())
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     parser.add_argument("--rows", type=int, default=20_000, help="train rows of the sections knn, linear and ridge")
+    parser.add_argument("--probes", nargs="*", choices=ProbeConfig().probes, help="suite: these only; none: ours alone")
     parser.add_argument("--full", action="store_true", help="suite with 20,000 train rows, one round")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: see that it runs, believe no number")
     args = parser.parse_args()

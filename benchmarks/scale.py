@@ -1,13 +1,14 @@
 """How time and memory of the analyses grow with the rows of an embeddings file, up to a million.
 
     python benchmarks/scale.py --out DIR                         # 10^4, 10^5 and 10^6 train rows: needs 2.4 GB of disk
-    python benchmarks/scale.py --out DIR --rows 10000 100000
+    python benchmarks/scale.py --out DIR --rows 1000000 --only knn      # a piece of it
 
 Files of 512 features and 2 tasks are written to DIR, streamed (and found there by the next run); val and test have
 5,000 and 10,000 rows at any size. `geometry`, `universality`, and `probe` with linear and with kNN alone run with their
 defaults, each in a process of its own, which tells its seconds (without imports) and its peak resident memory. Files
-above 1 GiB are streamed by the analyses as well; `--memory-mb 0` streams them all. Prints a table, and draws
-DIR/scale.png. Targets: below 3 GB resident, and a cost per row that does not rise.
+above 1 GiB are streamed by the analyses as well; `--memory-mb 0` streams them all. What was measured stays in
+DIR/scale.json, so that a long run can be had in pieces; the table and DIR/scale.png show all of it. Targets: below 3 GB
+resident, and a cost per row that does not rise.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from typing import Any
 DIM, VAL, TEST = 512, 5000, 10_000
 ANALYSES = ("geometry", "universality", "linear", "knn")
 LIMIT = 3e9
+
+Measured = dict[int, dict[str, dict[str, float]]]
+"""Rows -> analysis -> seconds, CPU seconds and peak bytes."""
 
 
 def run(analysis: str, path: Path, megabytes: int) -> dict[str, float]:
@@ -57,18 +61,16 @@ def peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def measure(path: Path, threads: int, megabytes: int) -> dict[str, dict[str, float]]:
-    """Every analysis in a process of its own."""
-    found = {}
-    for analysis in ANALYSES:
-        command = [sys.executable, __file__, "--run", analysis, "--out", str(path), "--memory-mb", str(megabytes)]
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{analysis} of {path} failed:\n{done.stderr}")
-        path.with_suffix(f".{analysis}.txt").write_text(done.stderr, encoding="utf-8")
-        found[analysis] = json.loads(done.stdout)
-        print(f"{path.name}: {analysis} {found[analysis]['seconds']:.1f} s", file=sys.stderr)
+def measure(path: Path, analysis: str, threads: int, megabytes: int) -> dict[str, float]:
+    """One analysis in a process of its own."""
+    command = [sys.executable, __file__, "--run", analysis, "--out", str(path), "--memory-mb", str(megabytes)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{analysis} of {path} failed:\n{done.stderr}")
+    path.with_suffix(f".{analysis}.txt").write_text(done.stderr, encoding="utf-8")
+    found: dict[str, float] = json.loads(done.stdout)
+    print(f"{path.name}: {analysis} {found['seconds']:.1f} s", file=sys.stderr)
     return found
 
 
@@ -84,15 +86,15 @@ def written(folder: Path, rows: int) -> Path:
     return path
 
 
-def table(found: dict[int, dict[str, dict[str, float]]]) -> str:
+def table(found: Measured) -> str:
     """One row a size and analysis; cost per row beside that of the smallest size."""
     from common import markdown_table
 
-    smallest = found[min(found)]
     body = []
     for rows, analyses in sorted(found.items()):
         for name, one in analyses.items():
-            each, first = one["seconds"] / rows, smallest[name]["seconds"] / min(found)
+            smallest = min(size for size in found if name in found[size])
+            each, first = one["seconds"] / rows, found[smallest][name]["seconds"] / smallest
             cells = [
                 f"{one['seconds']:.1f}",
                 f"{one['cpu']:.1f}",
@@ -106,7 +108,7 @@ def table(found: dict[int, dict[str, dict[str, float]]]) -> str:
     )
 
 
-def draw(found: dict[int, dict[str, dict[str, float]]], path: Path) -> None:
+def draw(found: Measured, path: Path) -> None:
     """Seconds and memory against rows."""
     import matplotlib
 
@@ -114,8 +116,8 @@ def draw(found: dict[int, dict[str, dict[str, float]]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    sizes = sorted(found)
     for name in ANALYSES:
+        sizes = sorted(rows for rows in found if name in found[rows])
         left.plot(sizes, [found[rows][name]["seconds"] for rows in sizes], marker="o", label=name)
         right.plot(sizes, [found[rows][name]["peak"] / 1e9 for rows in sizes], marker="o", label=name)
     right.axhline(LIMIT / 1e9, color="0.5", linestyle="--", linewidth=1)
@@ -129,6 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the files and the figure")
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--only", nargs="+", choices=ANALYSES, default=ANALYSES)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--memory-mb", type=int, default=1024, help="size of a file above which it is streamed")
     parser.add_argument("--run", choices=ANALYSES, help=argparse.SUPPRESS)  # this file, as the process measured
@@ -139,7 +142,15 @@ def main() -> None:
     from common import report
 
     args.out.mkdir(parents=True, exist_ok=True)
-    found = {rows: measure(written(args.out, rows), args.threads, args.memory_mb) for rows in args.rows}
+    kept = args.out / "scale.json"
+    found: Measured = {}
+    if kept.exists():
+        found = {int(rows): each for rows, each in json.loads(kept.read_text(encoding="utf-8")).items()}
+    for rows in args.rows:
+        path = written(args.out, rows)
+        for analysis in args.only:
+            found.setdefault(rows, {})[analysis] = measure(path, analysis, args.threads, args.memory_mb)
+            kept.write_text(json.dumps(found), encoding="utf-8")
     draw(found, args.out / "scale.png")
     peak = max(one["peak"] for analyses in found.values() for one in analyses.values())
     report(

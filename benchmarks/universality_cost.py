@@ -1,6 +1,7 @@
 """What the dummy losses of the universality score cost beside a loop over dummies and beside the bare product.
 
     python benchmarks/universality_cost.py [--rows 20000] [--dims 512 2048] [--dummies 64] [--rounds 5] [--threads 2]
+    python benchmarks/universality_cost.py --dummies 1000 --without-torch --rounds 2     # minutes
 
 The job: 3 tasks (7, 2 and 5 classes), the permutation-minimised cross-entropy of every dummy on every sample. Variants:
 
@@ -104,6 +105,7 @@ def main() -> None:
     parser.add_argument("--dummies", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=linalg.num_workers())
+    parser.add_argument("--without-torch", action="store_true", help="leave the loop in PyTorch out")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(args.threads)  # read by linalg.num_workers
@@ -112,8 +114,10 @@ def main() -> None:
     with threadpool_limits(args.threads):
         for dim in args.dims:
             made = variants(args.rows, dim, args.dummies)
-            worst = check(made)
-            by_loop = interleave(made, args.rounds, baseline="loop", clock=args.clock)
+            if args.without_torch:
+                del made["loop (PyTorch)"]
+            worst = check(made)  # runs what matters once: no other warm-up
+            by_loop = interleave(made, args.rounds, baseline="loop", clock=args.clock, warmup=0)
             against = next(t for t in by_loop if t.name == "products alone")
             ours = next(t for t in by_loop if t.name == "reprkit")
             share = sorted(a / b for a, b in zip(ours.seconds, against.seconds, strict=True))
