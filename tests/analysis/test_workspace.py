@@ -128,6 +128,15 @@ def test_kernel_is_that_of_scikit_learn(toy):
         assert workspace.kernels is workspace.kernels
 
 
+def test_kernels_of_val_and_test_are_held_if_they_are_small(toy):
+    made = toy(dim=4, sizes=(60, 30, 31))
+    workspace = Workspace(made)
+    scaler = StandardScaler().fit(made.z("train").astype(np.float64))
+    x, val = (scaler.transform(made.z(split).astype(np.float64)) for split in ("train", "val"))
+    np.testing.assert_allclose(workspace.kernels["val"], rbf_kernel(val, x, gamma=0.25), atol=1e-5)
+    assert set(workspace.kernels) == {"train", "val"}
+
+
 def test_a_constant_feature_is_centred_and_not_blown_up(fake_embeddings):
     rng = np.random.default_rng(0)
     z = {split: rng.normal(size=(999, 3)).astype(np.float32) for split in ("train", "val", "test")}
