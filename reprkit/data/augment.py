@@ -167,7 +167,6 @@ def _cut(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Windows of the images, and of the labels, mirrored where the view says so; no pixel is computed."""
     import torch
-    from torchvision.transforms.v2 import functional as F
 
     def cut(values: Tensor) -> Tensor:
         out = values.new_empty((*values.shape[:-2], *size))
@@ -177,6 +176,8 @@ def _cut(
         return out
 
     if margin:
+        from torchvision.transforms.v2 import functional as F
+
         images = F.pad(images, [margin] * 4, padding_mode="reflect")
         dense = {
             key: torch.nn.functional.pad(values, [margin] * 4, value=_missing(values)) for key, values in dense.items()
@@ -190,59 +191,55 @@ def _warp(
     """Scaled and turned windows: images bilinear, labels from the nearest pixel."""
     import torch
 
-    count, _, height, width = images.shape
-    x, y = _sources(views, size)
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    grid = torch.stack([2 * x / width - 1, 2 * y / height - 1], dim=-1)
-    seen = torch.nn.functional.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
-    seen = (seen * inside[:, None]).round_().to(images.dtype)
-
-    row, column = y.floor().long().clamp_(0, height - 1), x.floor().long().clamp_(0, width - 1)
-    nearest = (row * width + column).flatten(1)
-    labels = {}
-    for key, values in dense.items():
-        planes = values.reshape(count, -1, height * width)
-        taken = planes.gather(2, nearest[:, None].expand(-1, planes.shape[1], -1))
-        taken = taken.masked_fill(~inside.flatten(1)[:, None], _missing(values))
-        labels[key] = taken.reshape(*values.shape[:-2], *size)
+    height, width = images.shape[-2:]
+    seen = images.new_empty((*images.shape[:-2], *size))
+    labels = {key: values.new_empty((*values.shape[:-2], *size)) for key, values in dense.items()}
+    for i, view in enumerate(views):
+        x, y = _sources(view, size)
+        outside = (x < 0) | (x >= width) | (y < 0) | (y >= height)
+        grid = torch.stack(torch.broadcast_tensors(2 * x / width - 1, 2 * y / height - 1), dim=-1)[None]
+        window = torch.nn.functional.grid_sample(
+            images[i : i + 1].float(), grid, padding_mode="border", align_corners=False
+        )
+        seen[i] = window[0].round_().masked_fill_(outside, 0)
+        row, column = y.long().clamp_(0, height - 1), x.long().clamp_(0, width - 1)
+        for key, values in dense.items():
+            labels[key][i] = values[i][..., row, column].masked_fill_(outside, _missing(values))
     return seen, labels
 
 
-def _sources(views: Sequence[View], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Where each pixel [B, h, w] of the windows comes from: x and y in the image, whose first pixel spans 0 to 1."""
+def _sources(view: View, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Where each pixel of a window comes from: x and y in the image, whose first pixel spans 0 to 1.
+
+    Returns:
+        Both [h, w], or [1, w] and [h, 1] where nothing is turned.
+    """
     import torch
 
-    columns = {
-        key: torch.tensor([float(getattr(view, key)) for view in views])[:, None, None]
-        for key in ("top", "left", "flip", "scale", "angle", "x", "y")
-    }
-    down, across = torch.arange(size[0])[:, None] + 0.5, torch.arange(size[1]) + 0.5
-    across = torch.where(columns["flip"] > 0, size[1] - across, across) + columns["left"]
-    down = down + columns["top"]
-    scale, cosine, sine = columns["scale"], columns["angle"].cos(), columns["angle"].sin()
-    right, below = across - columns["x"], down - columns["y"]
-    x = columns["x"] + (right * cosine - below * sine) / scale
-    y = columns["y"] + (right * sine + below * cosine) / scale
-    return x, y
+    across = torch.arange(size[1])[None] + 0.5
+    across = (size[1] - across if view.flip else across) + view.left - view.x
+    down = torch.arange(size[0])[:, None] + 0.5 + view.top - view.y
+    if view.angle:
+        cosine, sine = math.cos(view.angle), math.sin(view.angle)
+        across, down = across * cosine - down * sine, across * sine + down * cosine
+    return view.x + across / view.scale, view.y + down / view.scale
 
 
 def _revalue(values: Tensor, kind: str, views: Sequence[View]) -> Tensor:
-    """Labels of a window after what their view did to lengths and directions."""
-    import torch
-
-    scale = torch.tensor([view.scale for view in views])
-    if kind == "depth":
-        return (values / scale[:, None, None]).to(values.dtype)
-    if kind == "disparity":
-        return (values * scale[:, None, None]).to(values.dtype)
-    if kind != "normals":
-        return values
-    x, y, z = values.unbind(1)
-    if any(view.angle for view in views):
-        angle = torch.tensor([view.angle for view in views])[:, None, None]
-        x, y = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
-    mirrored = torch.tensor([view.flip for view in views])[:, None, None]
-    return torch.stack([torch.where(mirrored, -x, x), y, z], dim=1).to(values.dtype)
+    """Labels of windows after what their views did to lengths and directions; `values` itself is changed."""
+    for of_one, view in zip(values, views, strict=True):
+        if kind == "depth":
+            of_one /= view.scale
+        elif kind == "disparity":
+            of_one *= view.scale
+        elif kind == "normals":
+            if view.angle:
+                cosine, sine = math.cos(view.angle), math.sin(view.angle)
+                x, y = of_one[0].clone(), of_one[1].clone()
+                of_one[0], of_one[1] = x * cosine + y * sine, y * cosine - x * sine
+            if view.flip:
+                of_one[0].neg_()
+    return values
 
 
 def _missing(values: Tensor) -> float:
