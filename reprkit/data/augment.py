@@ -197,7 +197,7 @@ def _warp(
     for i, view in enumerate(views):
         x, y = _sources(view, size)
         outside = (x < 0) | (x >= width) | (y < 0) | (y >= height)
-        grid = torch.stack(torch.broadcast_tensors(2 * x / width - 1, 2 * y / height - 1), dim=-1)[None]
+        grid = torch.stack(torch.broadcast_tensors(2 * x / width - 1, 2 * y / height - 1), dim=-1)[None]  # type: ignore[no-untyped-call]
         window = torch.nn.functional.grid_sample(
             images[i : i + 1].float(), grid, padding_mode="border", align_corners=False
         )

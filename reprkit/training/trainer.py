@@ -373,6 +373,8 @@ class Trainer:
             raise InputError(
                 f"{self.folder}: holds a run without a readable identity.json; choose another folder"
             ) from None
+        usual = Recipe().to_json()
+        there |= {name: {**usual[name], **there[name]} for name in ("data", "model") if name in there}  # of before
         different = list(differences(there, self._identity()))
         if different:
             raise InputError(

@@ -121,3 +121,18 @@ def test_a_level_that_no_method_has(tmp_path, tiny, small_digits):
     with pytest.raises(InputError, match="dwa has no level; these have: pcgrad"):
         train(recipe, tmp_path / "x", dataset=small_digits)
     assert not (tmp_path / "x").exists()
+
+
+def test_a_folder_from_before_a_field_existed_is_continued(tmp_path):
+    import json
+
+    from reprkit.recipe import Recipe, TrainConfig
+    from reprkit.training import train
+
+    recipe = Recipe(methods=("vanilla",), train=TrainConfig(epochs=1, batch_size=512))
+    folder = train(recipe, tmp_path / "run", progress=False)
+    record = json.loads((folder / "identity.json").read_text())
+    for section, field in (("data", "crop"), ("model", "structure")):
+        del record[section][field]
+    (folder / "identity.json").write_text(json.dumps(record))
+    assert train(recipe, folder, progress=False) == folder
