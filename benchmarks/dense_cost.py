@@ -1,6 +1,6 @@
 """What DGR costs on dense heads, beside Vanilla and the published procedure, and whether rooms keep up with training.
 
-    python benchmarks/dense_cost.py [--batch 2] [--size 96 128] [--rounds 3] [--threads 2] [--only dgr published]
+    python benchmarks/dense_cost.py [--batch 2] [--size 96 128] [--rounds 3] [--threads 2] [--clock cpu]
 
 One training step (forward, backward, SGD) of a dilated ResNet-50 (stride 8) with three ASPP heads of 256 channels
 (segmentation, depth, normals) and three dummies each, on random tensors. Every round runs one step of each variant in
@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from common import TIMING_HEADERS, interleave, markdown_table, report, spread
+from common import TIMING_HEADERS, Clock, interleave, markdown_table, report, spread
 from step_cost import peak_memory
 from torch import Tensor, nn
 
@@ -148,9 +148,9 @@ def _published(
             p.grad.add_(e, alpha=WEIGHT)
 
 
-def steps_table(steps: dict[str, Callable[[], None]], rounds: int) -> str:
+def steps_table(steps: dict[str, Callable[[], None]], rounds: int, clock: Clock) -> str:
     """Time and peak memory of each variant, with what the published procedure takes of the same."""
-    timings = interleave(steps, rounds)
+    timings = interleave(steps, rounds, clock=clock)
     peaks = {name: peak_memory(step) for name, step in steps.items()}
     by_name = {t.name: t for t in timings}
     rows = []
@@ -162,14 +162,14 @@ def steps_table(steps: dict[str, Callable[[], None]], rounds: int) -> str:
     return markdown_table([*TIMING_HEADERS, "published / this", "peak MB", "memory ratio"], rows)
 
 
-def rooms_table(batch: int, size: tuple[int, int], rounds: int, count: int = 24) -> str:
+def rooms_table(batch: int, size: tuple[int, int], rounds: int, clock: Clock, count: int = 24) -> str:
     """Images a second: rendered, and taken by training."""
     made = _render(count, size)
 
     def render() -> None:
         _render(count, size)
 
-    train, rendered = interleave({"train": _step("resnet18", batch, size), "render": render}, rounds)
+    train, rendered = interleave({"train": _step("resnet18", batch, size), "render": render}, rounds, clock=clock)
     ratios = [made / r / (batch / t) for r, t in zip(rendered.seconds, train.seconds, strict=True)]
     rows = [
         [f"training, ResNet-18, batch {batch}", f"{batch / train.median_seconds:.1f}", "1"],
@@ -191,6 +191,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--only", nargs="+", default=[], metavar="TEXT", help="variants that contain one of these")
     parser.add_argument("--tables", nargs="+", default=["dgr", "rooms"], choices=["dgr", "rooms"])
+    parser.add_argument("--clock", default="wall", choices=["wall", "cpu"], help="cpu: steadier on a busy machine")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     height, width = args.size
@@ -198,9 +199,9 @@ def main() -> None:
     blocks = []
     if "dgr" in args.tables:
         steps = variants(args.batch, (height, width), args.only)
-        blocks += [f"One training step of ResNet-50, stride 8: {what}", steps_table(steps, args.rounds)]
+        blocks += [f"One training step of ResNet-50, stride 8: {what}", steps_table(steps, args.rounds, args.clock)]
     if "rooms" in args.tables:
-        blocks += ["Rooms beside training", rooms_table(8, (height, width), args.rounds)]
+        blocks += ["Rooms beside training", rooms_table(8, (height, width), args.rounds, args.clock)]
     report("Cost of DGR on dense heads", *blocks)
 
 
