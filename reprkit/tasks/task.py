@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from reprkit.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
     from reprkit.tasks.scores import Scores
@@ -79,6 +78,10 @@ class Task:
             )
         if self.classes and self.kind in _CLASSES and len(self.classes) != self.num_outputs:
             raise InputError(f"task '{self.name}': {len(self.classes)} class names for {self.num_outputs} outputs")
+        if self.kind in _BINARY and len(self.classes) not in (0, 2):
+            raise InputError(f"task '{self.name}': {len(self.classes)} class names; {self.kind} has two, no and yes")
+        if not 0 < self.weight < float("inf"):
+            raise InputError(f"task '{self.name}': weight {self.weight} is not a positive number")
 
     @property
     def is_dense(self) -> bool:
@@ -110,10 +113,15 @@ class Task:
         return self.classes or tuple(str(i) for i in range(max(self.num_outputs, 2 * (self.kind in _BINARY))))
 
     def valid(self, targets: Any) -> Any:
-        """Boolean mask of the targets that exist, for a Tensor or an array: [N], or [N, H, W] for dense tasks."""
+        """Boolean mask of the targets that exist, for a Tensor or an array: [N], or [N, H, W] for dense tasks.
+
+        An infinite depth, disparity or component of a normal is none: it cannot be learnt.
+        """
         if self.is_discrete:
             return targets != MISSING_CLASS
-        known = targets == targets  # NaN differs from itself
+        if not self.is_dense:
+            return targets == targets  # NaN differs from itself
+        known = abs(targets) < float("inf")
         return known.all(1) if self.kind == "normals" else known
 
     def loss(self, outputs: Tensor, targets: Tensor, count: float | None = None) -> Tensor:
@@ -121,7 +129,7 @@ class Task:
 
         Cross-entropy in nats for classes; squared error of the standardised target for regression; for the other
         dense kinds see `reprkit.tasks.dense`. Dense outputs of another resolution than the targets' are resized to it,
-        bilinearly.
+        bilinearly. Outputs of 16 bits are widened to float32 first.
 
         Args:
             outputs: [B, num_outputs] logits or standardised predictions; [B, num_outputs, h, w] for dense tasks.
@@ -131,12 +139,12 @@ class Task:
         """
         from torch.nn import functional as F
 
-        valid = self.valid(targets)
+        outputs, valid = widened(outputs), self.valid(targets)
         divisor = valid.sum().clamp(min=1) if count is None else count or 1
         if self.is_dense:
             from reprkit.tasks.dense import loss_sum
 
-            return self.weight * loss_sum(self, outputs, targets, valid) / divisor
+            return self.weight * loss_sum(self.kind, outputs, targets, valid) / divisor
         if self.is_discrete:
             total = F.cross_entropy(outputs, targets, ignore_index=MISSING_CLASS, reduction="sum")
             return self.weight * total / divisor
@@ -173,12 +181,6 @@ class Task:
 
         return scores_of(self)
 
-    def score(self, outputs: np.ndarray, targets: np.ndarray) -> float:
-        """Headline score of model outputs on targets, all at once; NaN if no target is valid."""
-        scores = self.new_scores()
-        scores.update(outputs, targets)
-        return scores.compute()[self.metric]
-
     def skill(self, metrics: Mapping[str, float]) -> float:
         """One number by which epochs are compared: at most 1, higher is better whatever the task's direction.
 
@@ -209,3 +211,8 @@ class Task:
             return cls(**{**known, "classes": tuple(known.get("classes", ()))})
         except TypeError as error:
             raise InputError(f"not a task record: {dict(record)!r} ({error})") from None
+
+
+def widened(x: Tensor) -> Tensor:
+    """At least float32, whatever autocast made of it."""
+    return x if x.is_floating_point() and x.element_size() >= 4 else x.float()
