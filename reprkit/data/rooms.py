@@ -20,8 +20,10 @@ from tqdm import tqdm
 
 from reprkit.data.base import ImageDataset, split_fingerprint
 from reprkit.data.cache import kept_arrays
-from reprkit.data.raycast import F32, Camera, first_hits, pattern, room_exit, surface
+from reprkit.data.raycast import F32, Camera, first_hits, in_shadow, room_exit, surface
 from reprkit.data.scenes import CEILING, CLASSES, FLOOR, VERSION, WALL, Scene, make_scene
+from reprkit.data.textures import pattern
+from reprkit.errors import InputError
 from reprkit.files import json_digest
 from reprkit.tasks import Task
 
@@ -40,6 +42,12 @@ TASKS = (
     Task("depth", "depth", 1, unit="m"),
     Task("normals", "normals", 3),
 )
+
+
+# Of the room's faces: near x, floor, near z, far x, ceiling, far z.
+_LABEL = np.array([WALL, FLOOR, WALL, WALL, CEILING, WALL], np.int8)
+_PART = np.array([2, 0, 2, 2, 1, 2])
+_INWARD = np.concatenate([np.eye(3), -np.eye(3)], axis=1, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -66,8 +74,13 @@ def load_rooms(size: tuple[int, int] = (96, 128), count: int = 0, cache_dir: Pat
         size: (height, width) of the images.
         count: training scenes; 0 means 1,200. A sixth as many are for validation, a third for test.
         cache_dir: see `reprkit.data.cache.cache_root`.
+
+    Raises:
+        InputError: more training scenes than lie before the first of validation, or a cache that cannot be written.
     """
     train = count or COUNT
+    if train > FIRST[1]:
+        raise InputError(f"data.count: {train:,} rooms would run into those of validation; give at most {FIRST[1]:,}")
     counts = (train, max(1, train // 6), max(1, train // 3))
     indices = np.concatenate([first + np.arange(n) for first, n in zip(FIRST, counts, strict=True)])
     split = np.repeat(np.arange(3, dtype=np.uint8), counts)
@@ -100,32 +113,31 @@ def render(index: int, size: tuple[int, int]) -> View:
     """
     scene = make_scene(index)
     height, width = size
-    rays = scene.camera.rays(size)
-    ways = (rays @ scene.camera.rotation).astype(np.float32)  # z = 1 in camera axes: distances along them are depths
+    rotation = scene.camera.rotation
+    # z = 1 in camera axes, so that distances along rays are depths.
+    ways = np.ascontiguousarray((scene.camera.rays(size) @ rotation).T, np.float32)
     origin = scene.camera.position.astype(np.float32)
-    room = scene.size.astype(np.float32)
-    far, face = room_exit(origin[None], ways, room)
+    depth, face = room_exit(origin, ways, scene.size.astype(np.float32))
     hits = first_hits(scene.solids, origin, ways)
-    on_solid = hits.distance < far
-    depth = np.where(on_solid, hits.distance, far)
-    points = origin + depth[:, None] * ways
+    seen = np.flatnonzero(hits.distance < depth)
+    depth[seen] = hits.distance[seen]
+    points = origin[:, None] + depth * ways
     label, albedo, normal, glow = _room(scene, face, points)
-    if on_solid.any():
-        solid = hits.solid[on_solid]
-        normal[on_solid], place = surface(scene.solids, solid, points[on_solid])
-        bright = pattern(scene.solids.texture[solid], place, scene.solids.scale[solid])
-        albedo[on_solid] = scene.solids.colour[solid] * bright[:, None]
-        label[on_solid], glow[on_solid] = scene.solids.label[solid], scene.solids.glow[solid]
-    shade = np.maximum(_light(scene, points, normal), glow)
-    colour = albedo * shade[:, None]
-    colour += np.random.default_rng([VERSION, index]).normal(0, NOISE, colour.shape)
+    if len(seen):
+        solids, solid = scene.solids, hits.solid[seen]
+        normal[:, seen], place = surface(solids, solid, points[:, seen])
+        bright = pattern(solids.texture[solid], place, solids.scale[solid])
+        albedo[:, seen] = solids.colour[solid].T * bright
+        label[seen], glow[seen] = solids.label[solid], solids.glow[solid]
+    colour = albedo * np.maximum(_light(scene, points, normal), glow)
+    colour += np.random.default_rng([VERSION, index]).normal(0, NOISE, colour.shape[::-1]).T
     pixels = 255 * np.clip(colour, 0, 1) ** (1 / 2.2)
-    in_camera = normal @ scene.camera.rotation.T.astype(np.float32)
+    in_camera = np.ascontiguousarray(normal.T) @ rotation.T.astype(np.float32)
     return View(
-        np.ascontiguousarray(np.rint(pixels).astype(np.uint8).reshape(height, width, 3).transpose(2, 0, 1)),
-        label.astype(np.int8).reshape(size),
-        depth.reshape(size).astype(np.float32),
-        np.ascontiguousarray(in_camera.reshape(height, width, 3).transpose(2, 0, 1), dtype=np.float32),
+        np.rint(pixels).astype(np.uint8).reshape(3, height, width),
+        label.reshape(size),
+        depth.reshape(size),
+        np.ascontiguousarray(in_camera.T, np.float32).reshape(3, height, width),
     )
 
 
@@ -134,38 +146,34 @@ def camera(index: int) -> Camera:
     return make_scene(index).camera
 
 
-def _room(scene: Scene, face: NDArray[np.int64], points: F32) -> tuple[NDArray[np.int64], F32, F32, F32]:
-    """Label, albedo, inward normal and glow of the room's own surfaces at points on given faces."""
-    axis = face % 3
-    rows = np.arange(len(face))
-    normal = np.zeros((len(face), 3), np.float32)
-    normal[rows, axis] = np.where(face >= 3, -1, 1)
-    label = np.select([face == 1, face == 4], [FLOOR, CEILING], WALL)
-    along = points[rows, np.where(axis == 0, 2, 0)]
-    up = np.where(axis == 1, points[:, 2], points[:, 1])
-    part = np.select([face == 1, face == 4], [0, 1], 2)
-    scale = np.asarray(scene.scales, np.float32)[part]
-    place = np.stack([along, up], axis=1)
-    bright = pattern(np.asarray(scene.textures)[part], place, scale)
-    albedo = scene.colours[part].astype(np.float32) * bright[:, None]
+def _room(scene: Scene, face: NDArray[np.int64], points: F32) -> tuple[NDArray[np.int8], F32, F32, F32]:
+    """Label [R], albedo [3, R], inward normal [3, R] and glow [R] of the room at points [3, R] on given faces [R]."""
+    x, y, z = points
+    place = np.stack([np.where(face % 3 == 0, z, x), np.where(face % 3 == 1, z, y)])
+    part = _PART[face]
+    bright = pattern(np.asarray(scene.textures)[part], place, np.asarray(scene.scales, np.float32)[part])
+    label, albedo = _LABEL[face], scene.colours.astype(np.float32).T[:, part] * bright
     glow = np.zeros(len(face), np.float32)
     for panel in scene.panels:
-        on = (face == panel.face) & ((place >= panel.low) & (place <= panel.high)).all(axis=1)
-        label[on], albedo[on], glow[on] = panel.label, panel.colour, panel.glow
-    return label, albedo, normal, glow
+        on = np.flatnonzero(face == panel.face)
+        corners = np.array([panel.low, panel.high])[:, :, None]
+        on = on[((place[:, on] >= corners[0]) & (place[:, on] <= corners[1])).all(axis=0)]
+        label[on], albedo[:, on], glow[on] = panel.label, panel.colour[:, None], panel.glow
+    return label, albedo, _INWARD[:, face], glow
 
 
 def _light(scene: Scene, points: F32, normal: F32) -> F32:
-    """Brightness of each point: ambient light, and what of the lamps' light is not in shadow."""
-    total = np.full(len(points), scene.ambient, np.float32)
+    """Brightness [R] of points [3, R]: ambient light, and what of the lamps' light is not in shadow."""
+    total = np.full(points.shape[1], scene.ambient, np.float32)
     lifted = points + np.float32(2e-3) * normal
-    for x, y, z, power in scene.lights.astype(np.float32):
-        way = np.array([x, y, z], np.float32) - lifted
-        squared = (way * way).sum(axis=1)
-        facing = (way * normal).sum(axis=1) / np.sqrt(squared)
+    for *lamp, power in scene.lights.astype(np.float32):
+        place = np.array(lamp)
+        x, y, z = place[:, None] - lifted
+        squared = x * x + y * y + z * z
+        facing = (x * normal[0] + y * normal[1] + z * normal[2]) / np.sqrt(squared)
         lit = np.flatnonzero(facing > 0)
-        clear = first_hits(scene.solids, lifted[lit], way[lit]).distance >= 1
-        total[lit] += power * facing[lit] / (1 + squared[lit]) * clear
+        lit = lit[~in_shadow(scene.solids, lifted[:, lit], place)]
+        total[lit] += power * facing[lit] / (1 + squared[lit])
     return total
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reprkit.data.raycast import CHECKER, NOISE, PLAIN, STRIPES, WOOD, Camera, Solids
+from reprkit.data.raycast import BOX, CYLINDER, SPHERE, Camera, Solids
+from reprkit.data.textures import CHECKER, NOISE, PLAIN, STRIPES, WOOD
 
 CLASSES = (
     "floor", "ceiling", "wall", "window", "door", "picture", "table", "chair", "bed", "sofa", "cabinet", "lamp", "ball",
@@ -200,7 +201,7 @@ def _build(
         return base + np.array([cos * x + sin * z, y, -sin * x + cos * z])
 
     def box(x: float, y: float, z: float, a: float, b: float, c: float, what: _Look = look) -> None:
-        parts.add(0, at(x, y, z), (a, b, c), yaw, kind, what)
+        parts.add(BOX, at(x, y, z), (a, b, c), yaw, kind, what)
 
     if kind == TABLE:
         tall = rng.uniform(0.35, 0.75)
@@ -208,7 +209,12 @@ def _build(
         for x in (-1, 1):
             for z in (-1, 1):
                 parts.add(
-                    1, at(x * (length - 0.06), tall / 2, z * (depth - 0.06)), (0.035, tall / 2, 0.035), yaw, kind, look
+                    CYLINDER,
+                    at(x * (length - 0.06), tall / 2, z * (depth - 0.06)),
+                    (0.035, tall / 2, 0.035),
+                    yaw,
+                    kind,
+                    look,
                 )
     elif kind == CHAIR:
         box(0, 0.43, 0, 0.22, 0.025, 0.22)
@@ -233,10 +239,10 @@ def _build(
     elif kind == LAMP:
         tall = rng.uniform(0.6, 0.8)
         metal, shade = _Look(_colour(rng, 0.2, 0.6, 0.2)), _Look(_colour(rng, 0.85, 1, 0.2))
-        parts.add(1, at(0, 0.015, 0), (0.14, 0.015, 0.14), yaw, kind, metal)
-        parts.add(1, at(0, tall, 0), (0.02, tall, 0.02), yaw, kind, metal)
-        parts.add(1, at(0, 2 * tall, 0), (0.16, 0.12, 0.16), yaw, kind, shade, 0.6)
+        parts.add(CYLINDER, at(0, 0.015, 0), (0.14, 0.015, 0.14), yaw, kind, metal)
+        parts.add(CYLINDER, at(0, tall, 0), (0.02, tall, 0.02), yaw, kind, metal)
+        parts.add(CYLINDER, at(0, 2 * tall, 0), (0.16, 0.12, 0.16), yaw, kind, shade, 0.6)
     else:
         radius = float(rng.uniform(0.1, 0.2))
         lively = _Look(_colour(rng, 0.5, 1, 0.9), int(rng.choice([PLAIN, STRIPES, CHECKER])), 0.12)
-        parts.add(2, at(0, radius, 0), (radius,) * 3, float(rng.uniform(0, np.pi)), kind, lively)
+        parts.add(SPHERE, at(0, radius, 0), (radius,) * 3, float(rng.uniform(0, np.pi)), kind, lively)
