@@ -36,9 +36,9 @@ class EdgeScores(DenseScores):
         """Match the edges of an image at every threshold."""
         super().add_image(outputs, targets, valid)
         known, edges = valid[0].numpy(), targets[0].numpy() == 1
-        passed = np.where(known, thresholds_passed(outputs[0, 0].numpy()), 0)
+        passed = np.where(known, thresholds_passed(outputs[0, 0].numpy()), 0)  # none: not a prediction
         near, best = _within(edges, passed, TOLERANCE * float(np.hypot(*edges.shape)))
-        for count, some in zip(self.counts, (passed[near & known], passed[known], best), strict=True):
+        for count, some in zip(self.counts, (passed[near], passed.ravel(), best), strict=True):
             count += np.bincount(some, minlength=len(count))
 
     def add_pixels(self, outputs: Tensor, targets: Tensor, losses: Tensor) -> None:

@@ -228,3 +228,13 @@ def test_edges_next_to_their_place_count_up_to_the_tolerance():
     for shift, expected in ((0, 1.0), (3, 1.0), (-3, 1.0), (4, 0.0)):
         outputs = torch.where(targets.roll(shift, 2) == 1, 5.0, -5.0)[:, None]
         assert computed(task, (outputs, targets))["odsf"] == expected
+
+
+def test_predictions_without_a_target_find_no_edge():
+    task = Task("e", "edges", 1)
+    targets = torch.zeros(1, 240, 320, dtype=torch.long)
+    targets[:, :, 100] = 1
+    outputs = torch.where(targets.roll(1, 2) == 1, 5.0, -5.0)[:, None]
+    assert computed(task, (outputs, targets))["odsf"] == 1
+    targets[:, :, 101] = -1
+    assert computed(task, (outputs, targets))["odsf"] == pytest.approx(0)
