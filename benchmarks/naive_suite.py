@@ -100,8 +100,13 @@ def _svm_rbf(x: Splits, y: Splits, rules: Protocol) -> Tried:
 
 
 def _tree(x: Splits, y: Splits, rules: Protocol) -> Tried:
-    grid = ((depth, leaf) for depth in rules.depths for leaf in rules.leaves)
-    return _by_accuracy((_one_tree(depth, leaf, rules) for depth, leaf in grid), x, y)
+    return _by_accuracy(_trees(y, rules), x, y)
+
+
+def _trees(y: Splits, rules: Protocol) -> Iterator[DecisionTreeClassifier]:
+    gini = 1 - ((np.bincount(y["train"]) / len(y["train"])) ** 2).sum()  # of the root
+    for alpha in rules.prunings:
+        yield DecisionTreeClassifier(ccp_alpha=alpha * gini, random_state=rules.seed)
 
 
 def _tree_pca(z: Splits, y: Splits, rules: Protocol) -> Tried:
@@ -111,27 +116,19 @@ def _tree_pca(z: Splits, y: Splits, rules: Protocol) -> Tried:
         yield lambda rows, predict=predict: predict(pca.transform(rows)), value
 
 
-def _one_tree(depth: int | None, leaf: int, rules: Protocol) -> DecisionTreeClassifier:
-    return DecisionTreeClassifier(max_depth=depth, min_samples_leaf=leaf, random_state=rules.seed)
-
-
 def _rotated(z: Splits, y: Splits, rules: Protocol) -> np.ndarray:
-    predictions: list[np.ndarray] = []
-    chosen: dict[str, Any] = {}
+    values, predictions = [], []
     for seed in range(rules.rotations):
         width = z["train"].shape[1]
         axes, upper = np.linalg.qr(np.random.default_rng([seed, 5]).normal(size=(width, width)))
         axes *= np.sign(np.diag(upper))
         mean = z["train"].mean(axis=0, dtype=np.float64)
         x = {split: ((rows - mean) @ axes).astype(np.float32) for split, rows in z.items()}
-        if not chosen:
-            predict = _best(_tree(x, y, rules))
-            options = predict.__self__.get_params()  # type: ignore[attr-defined]
-            chosen = {"depth": options["max_depth"], "leaf": options["min_samples_leaf"]}
-        else:
-            predict = _one_tree(**chosen, rules=rules).fit(x["train"], y["train"]).predict
-        predictions.append(predict(x["test"]))
-    return np.stack(predictions)
+        tried = list(_tree(x, y, rules))
+        values.append([value for _, value in tried])
+        predictions.append([predict(x["test"]) for predict, _ in tried])
+    best = int(np.mean(values, axis=0).argmax())
+    return np.stack([each[best] for each in predictions])
 
 
 def _mlp(x: Splits, y: Splits, rules: Protocol) -> Tried:

@@ -45,12 +45,12 @@ from synthetic import TASKS, Source
 from threadpoolctl import threadpool_limits
 
 from reprkit.analysis import linalg, probe
+from reprkit.analysis.maps.optimise import embed_in_plane
 from reprkit.analysis.neighbors import exact_neighbors, unit_rows
 from reprkit.analysis.probes import Protocol, probe_with_predictions
 from reprkit.analysis.probes.knn import votes
 from reprkit.analysis.probes.ridge import ridge_path
 from reprkit.analysis.solver import cross_entropy, fit_linear, logistic_curvature
-from reprkit.analysis.tsne import embed_in_plane
 from reprkit.analysis.workspace import Workspace
 from reprkit.embeddings import Embeddings
 from reprkit.recipe import ProbeConfig

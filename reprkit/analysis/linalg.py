@@ -191,7 +191,8 @@ def rbf_kernel(a: np.ndarray, b: np.ndarray, gamma: float, *, workers: int | Non
             corner = kernel[rows, rows]
             corner[:] = np.tril(corner) + np.tril(corner, -1).T
 
-    for _ in ordered_map(fill, row_slices(len(a), KERNEL_BLOCK), workers=workers):
+    parts = list(row_slices(len(a), KERNEL_BLOCK))[::-1]  # the widest first: workers end together
+    for _ in ordered_map(fill, parts, workers=workers):
         pass
     return kernel
 

@@ -15,6 +15,9 @@ import numpy as np
 
 from reprkit.analysis import linalg
 
+PIECE = 1024
+"""Rows that one worker takes at a time."""
+
 
 @dataclass(frozen=True)
 class SufficientStatistics:
@@ -106,6 +109,28 @@ def entropy(shares: np.ndarray) -> float:
     return float(-(positive * np.log(positive)).sum())
 
 
+def mean_and_variance(blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean [D] and variance [D] of each feature over row blocks [n, D], in float64; the variance divides by N.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    count, shift, total, squares = 0, np.zeros(1), np.zeros(1), np.zeros(1)
+    for block in blocks:
+        for part in linalg.row_slices(len(block), PIECE):
+            raw = block[part].astype(np.float64)
+            if not count:
+                shift = raw.mean(axis=0)  # a large common offset costs no precision
+            raw -= shift
+            count += len(raw)
+            total = total + raw.sum(axis=0)
+            squares = squares + np.einsum("nd,nd->d", raw, raw)
+    if not count:
+        raise ValueError("no rows: a representation needs at least one")
+    offset = total / count
+    return shift + offset, np.maximum(squares / count - offset**2, 0.0)
+
+
 def sufficient_statistics(
     blocks: Iterable[np.ndarray],
     targets: Mapping[str, tuple[np.ndarray, int]] | None = None,
@@ -134,7 +159,8 @@ def sufficient_statistics(
     def with_starts() -> Iterator[tuple[int, np.ndarray]]:
         start = 0
         for block in itertools.chain([first], stream):
-            yield start, block
+            for part in linalg.row_slices(len(block), PIECE):  # few blocks keep all workers busy
+                yield start + part.start, block[part]
             start += len(block)
 
     def partial(
@@ -149,7 +175,7 @@ def sufficient_statistics(
         hot = [linalg.one_hot(y[start : start + len(raw)], classes) for y, classes in targets.values()]
         sums = [(classes @ raw, classes @ squares) for classes in hot]
         quartic = float(squares @ squares)
-        return len(raw), raw.sum(axis=0), raw.T @ raw, float(norms.sum()), unit, quartic, squares @ raw, sums
+        return len(raw), raw.sum(axis=0), linalg.scatter(raw), float(norms.sum()), unit, quartic, squares @ raw, sums
 
     dim = len(shift)
     count, total, scatter, norm_sum, unit_sum = 0, np.zeros(dim), np.zeros((dim, dim)), 0.0, np.zeros(dim)

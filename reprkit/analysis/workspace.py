@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from reprkit.analysis.groups import Codes, group_names, number_groups
 from reprkit.analysis.linalg import rbf_kernel, row_slices
-from reprkit.analysis.moments import SufficientStatistics, sufficient_statistics
+from reprkit.analysis.moments import SufficientStatistics, mean_and_variance, sufficient_statistics
 from reprkit.analysis.neighbors import exact_neighbors, exact_neighbors_streamed
 from reprkit.analysis.rows import BLOCK_ROWS, Rows
 from reprkit.analysis.solver import Eigen
@@ -193,16 +193,22 @@ class Workspace:
 
         return self.keep("statistics", make)
 
+    @property
+    def _mean_and_variance(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Of each feature on train: a pass of its own, since the scatter matrix costs D times as much."""
+        return self.keep("mean_and_variance", lambda: mean_and_variance(self.blocks("train")))
+
     @cached_property
     def mean(self) -> NDArray[np.float64]:
         """[D] mean of the train rows, rounded to float32: what `centred` subtracts."""
-        return self.statistics.mean.astype(np.float32).astype(np.float64)
+        return self._mean_and_variance[0].astype(np.float32).astype(np.float64)
 
     @cached_property
     def scale(self) -> NDArray[np.float64]:
         """[D] 1 / standard deviation of each feature on train; 1 for a constant one."""
-        std = np.sqrt(np.diag(self.statistics.scatter) / self.statistics.count)
-        varies = std > 1e-7 * np.maximum(np.abs(self.statistics.mean), np.finfo(np.float32).tiny)
+        mean, variance = self._mean_and_variance
+        std = np.sqrt(variance)
+        varies = std > 1e-7 * np.maximum(np.abs(mean), np.finfo(np.float32).tiny)
         return np.where(varies, 1.0 / np.where(varies, std, 1.0), 1.0)
 
     def centred(self, split: str) -> Rows:
@@ -224,7 +230,7 @@ class Workspace:
     @cached_property
     def gamma(self) -> float:
         """RBF width 1 / (D * variance) of the standardised train rows: scikit-learn's "scale"."""
-        variance = float((np.diag(self.statistics.scatter) / self.statistics.count * self.scale**2).mean())
+        variance = float((self._mean_and_variance[1] * self.scale**2).mean())
         return 1.0 / (self.dim * variance) if variance > 0 else 1.0
 
     def standardised(self, split: str, indices: NDArray) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ortho_group
 
-from reprkit.analysis.moments import entropy, sufficient_statistics
+from reprkit.analysis.moments import PIECE, entropy, mean_and_variance, sufficient_statistics
 
 
 def blocks_of(z: np.ndarray, rows: int) -> list[np.ndarray]:
@@ -138,3 +138,16 @@ def test_no_rows_is_refused() -> None:
 @given(st.integers(1, 50))
 def test_entropy_of_a_uniform_law_is_the_log_of_its_size(size: int) -> None:
     assert entropy(np.append(np.full(size, 1 / size), 0.0)) == pytest.approx(np.log(size), abs=1e-12)
+
+
+def test_mean_and_variance_in_pieces(z: np.ndarray) -> None:
+    many = np.concatenate([z] * (PIECE // 200))  # more rows than a piece
+    for blocks in ([many], blocks_of(many, 37)):
+        mean, variance = mean_and_variance(blocks)
+        np.testing.assert_allclose(mean, many.astype(np.float64).mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(variance, many.astype(np.float64).var(axis=0), rtol=1e-10)
+    far = (z.astype(np.float64) + 1e6).astype(np.float32)
+    np.testing.assert_allclose(mean_and_variance([far])[1], far.astype(np.float64).var(axis=0), rtol=1e-9)
+    assert (mean_and_variance([np.full((5, 3), 0.1, np.float32)])[1] == 0).all()
+    with pytest.raises(ValueError, match="no rows"):
+        mean_and_variance([])

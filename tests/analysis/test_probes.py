@@ -94,7 +94,7 @@ def test_probes_beat_the_floor_and_val_value_stands_where_it_chose(result):
         floor = headline(frame, task=task, probe="prior", metric=metric)
         for name in probes_of(task):
             row = headline(frame, task=task, probe=name, metric=metric)
-            assert row["value"] > floor["value"] + 0.1, (task, name)
+            assert row["value"] > floor["value"] + 0.05, (task, name)
             json.loads(row["params"])
     chose = frame[frame["val_value"].notna()].groupby(["task", "probe"])["metric"].agg(list)
     for (task, name), names in chose.items():
@@ -422,10 +422,10 @@ def test_the_tasks_of_a_file_are_those_its_encoder_was_trained_for(toy):
 
 def test_protocol_id_changes_with_any_setting():
     changed = [
-        Protocol(version=3),
+        Protocol(version=1),
         Protocol(neighbors=(1,)),
         Protocol(linear_c=(1.0,)),
-        Protocol(depths=(5,)),
+        Protocol(prunings=(0.1,)),
         Protocol(bootstrap=10),
         Protocol(max_svm=10),
         Protocol(carve=5),

@@ -7,6 +7,9 @@ from functools import partial
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.kernel_approximation import Nystroem as SklearnNystroem
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -353,31 +356,51 @@ def test_nystroem_is_about_as_accurate_as_the_exact_svm(toy):
 
 @pytest.mark.parametrize("kind", ["classes", "some_classes", "values", "some_values"])
 def test_tree_equals_scikit_learn(kind, request):
+    """Grown and pruned by scikit-learn, once for each strength."""
     problem = request.getfixturevalue(kind)
     tree = DecisionTreeClassifier if "classes" in kind else DecisionTreeRegressor
-    protocol = Protocol(depths=(4, None), leaves=(20, 8))  # in smaller nodes equal splits are met in random order
-    grid = list(itertools.product(protocol.depths, protocol.leaves))
-    models = [tree(max_depth=depth, min_samples_leaf=leaf, random_state=0) for depth, leaf in grid]
+    protocol = Protocol(prunings=(0.5, 0.1, 0.02, 0.005))
+    known = problem.data.y["train"]
+    root = tree(max_depth=1).fit(np.zeros((len(known), 1)), known).tree_.impurity[0]
+    models = [tree(ccp_alpha=alpha * root, random_state=0) for alpha in protocol.prunings]
     place, value, test = problem.best(models, problem.raw)
     found = problem.fit(fit_tree, protocol)
-    assert found.params == dict(zip(("max_depth", "min_samples_leaf"), grid[place], strict=True))
+    assert found.params == {"alpha": protocol.prunings[place]}
     assert found.val_value == pytest.approx(value)
     np.testing.assert_allclose(found.test, test)
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])
-def test_a_tree_cut_at_a_depth_is_the_tree_grown_to_it(toy, kind):
-    """Of one feature, so that no two splits are equal."""
-    problem = Problem(toy(dim=1, classes={"left": 5}, kinds={"left": kind}), "left")
-    x, y = problem.raw["train"], problem.y["train"]
-    model = DecisionTreeClassifier if kind == "classification" else DecisionTreeRegressor
-    for leaf in (1, 7):
-        grown = Tree.grow(problem.data, x, y, PROTOCOL.depths, leaf, 0)
-        assert grown.model.get_depth() > 6
-        for depth in (1, 3, 6, None):
-            reached = grown.ancestors(depth)[grown.model.apply(problem.raw["test"])]
-            short = model(max_depth=depth, min_samples_leaf=leaf, random_state=0).fit(x, y)
-            np.testing.assert_allclose(grown.values()[reached], short.predict(problem.raw["test"]))
+@given(seed=st.integers(0, 1000), alpha=st.floats(-4, 0).map(lambda power: 10**power))
+@settings(max_examples=25, deadline=None)
+def test_a_pruned_tree_is_the_cheapest_of_all_that_can_be_pruned(kind, seed, alpha):
+    """Against scikit-learn's weakest links, and against every subtree of a small tree."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(60, 3)).astype(np.float32), rng.integers(0, 3, 60)
+    model = (DecisionTreeClassifier if kind == "classification" else DecisionTreeRegressor)(random_state=0).fit(x, y)
+    tree, grown = model.tree_, Tree(model)
+    same = clone(model).set_params(ccp_alpha=alpha * tree.impurity[0]).fit(x, y)
+    (leaf,) = grown.pruned([alpha])
+    np.testing.assert_allclose(grown.pruned_values([alpha])[0, model.apply(x)], same.predict(x))
+    assert len(set(leaf[model.apply(x)])) == same.get_n_leaves()
+
+    risk = tree.weighted_n_node_samples * tree.impurity / (len(x) * tree.impurity[0])
+
+    def cheapest(node):
+        children = tree.children_left[node], tree.children_right[node]
+        whole = risk[node] + alpha
+        return whole if children[0] < 0 else min(whole, sum(cheapest(child) for child in children))
+
+    kept = np.unique(leaf[model.apply(x)])
+    assert risk[kept].sum() + alpha * len(kept) == pytest.approx(cheapest(0), abs=1e-12)
+
+
+def test_pruning_runs_from_the_root_alone_to_the_grown_tree(classes):
+    x, y = classes.raw["train"], classes.y["train"]
+    grown = Tree.grow(classes.data, x, y, 0)
+    leaves = grown.pruned([1.0, 0.0])[:, grown.model.apply(x)]
+    assert (leaves[0] == 0).all()
+    assert (grown.pruned_values([0.0])[0, grown.model.apply(x)] == y).all()
 
 
 def test_bases_of_trees_keep_distances_and_leave_the_axes(classes):
@@ -398,13 +421,21 @@ def test_bases_of_trees_keep_distances_and_leave_the_axes(classes):
 
 
 def test_rotated_trees_are_models_of_their_own(classes):
-    found = classes.fit(fit_tree_rotated, Protocol(leaves=(140, 10), depths=(1, 6)))
+    found = classes.fit(fit_tree_rotated, Protocol(prunings=(0.2, 0.02)))
     assert found.test.shape == (5, 200)
-    assert found.params == {"max_depth": 6, "min_samples_leaf": 10}
-    model = DecisionTreeClassifier(max_depth=6, min_samples_leaf=10, random_state=0)
-    basis = rotated_basis(classes.workspace, 3)
-    model.fit(basis(classes.raw["train"]), classes.y["train"])
-    assert (model.predict(basis(classes.raw["test"])) == found.test[3]).mean() > 0.97  # equal splits aside
+    y, values = classes.y, np.empty((5, 2))
+    gini = 1 - ((np.bincount(y["train"]) / len(y["train"])) ** 2).sum()
+    for seed, scores in enumerate(values):
+        basis = rotated_basis(classes.workspace, seed)
+        for place, alpha in enumerate((0.2, 0.02)):
+            model = DecisionTreeClassifier(ccp_alpha=alpha * gini, random_state=0).fit(
+                basis(classes.raw["train"]), y["train"]
+            )
+            scores[place] = model.score(basis(classes.raw["val"]), y["val"])
+            if seed == 3 and alpha == found.params["alpha"]:
+                assert (model.predict(basis(classes.raw["test"])) == found.test[3]).all()
+    assert found.params == {"alpha": (0.2, 0.02)[int(values.mean(axis=0).argmax())]}
+    assert found.val_value == pytest.approx(values.mean(axis=0).max())
     assert len({tuple(one) for one in found.test}) == 5
     assert classes.fit(fit_tree_rotated, Protocol(rotations=2)).test.shape == (2, 200)
 

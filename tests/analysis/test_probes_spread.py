@@ -16,7 +16,7 @@ from reprkit.errors import Failed, InputError
 from reprkit.recipe import ProbeConfig
 
 CONFIG = ProbeConfig(probes=("ncm", "knn", "linear", "svm_rbf", "tree_rotated"), bootstrap=20)
-PROTOCOL = Protocol(rotations=2, leaves=(20,))
+PROTOCOL = Protocol(rotations=2, prunings=(0.02,))
 
 
 def write(path, seed, *, tasks=("left", "right")):

@@ -54,7 +54,7 @@ def made(toy):
 @pytest.mark.parametrize("limits", [{}, {"subsample": 300, "max_fit": 200, "max_val": 60}])
 def test_a_streamed_file_has_the_results_of_memory(made, limits):
     config = replace(SMALL, max_svm=400)
-    protocol = Protocol(landmarks=50, depths=(5,), leaves=(20,), rotations=2, **limits)
+    protocol = Protocol(landmarks=50, prunings=(0.02,), rotations=2, **limits)
     source = OnlyBlocks(made)
     held = probe_with_predictions(made, config=config, protocol=protocol)
     streamed = probe_with_predictions(source, config=replace(config, memory_mb=0), protocol=protocol)

@@ -35,9 +35,9 @@ ALWAYS = (FLOOR, HEAD)
 """Rows that need no fit and are there whatever is asked for."""
 
 
-def half_decades(low: int, high: int) -> tuple[float, ...]:
-    """Powers of ten from 10^low to 10^high in steps of half a decade."""
-    return tuple(float(f"{10 ** (i / 2):.4g}") for i in range(2 * low, 2 * high + 1))
+def decades(low: int, high: int, steps: int) -> tuple[float, ...]:
+    """Powers of ten from 10^low to 10^high, so many steps a decade."""
+    return tuple(float(f"{10 ** (i / steps):.4g}") for i in range(steps * low, steps * high + 1))
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Protocol:
             split, scikit-learn's "scale".
         nystroem_c: C of the Nystroem approximation (squared loss), 1 / alpha of its ridge regression.
         epsilon: half-width of the tube of both regression SVMs, in standard deviations of the target.
-        depths: decision tree, largest depth; None has no limit.
-        leaves: decision tree, fewest train samples of a leaf.
+        prunings: decision tree, what a leaf costs, as a share of the impurity of the root (scikit-learn's `ccp_alpha`
+            is this times that impurity), from much pruned to fully grown.
         components: decision tree on principal components, how many at most.
         rotations: decision tree on random rotations, how many.
         max_svm: train samples for the exact RBF SVM; above it, its Nystroem approximation is fitted to all of them.
@@ -76,19 +76,18 @@ class Protocol:
         max_val: val samples, at most, on which kNN and MLP choose.
     """
 
-    version: int = 2
+    version: int = 3
     shrinkage: tuple[float, ...] = (1.0, 0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001, 0.0001)
     neighbors: tuple[int, ...] = (100, 50, 20, 10, 5, 1)
     votes: tuple[str, ...] = ("uniform", "exp")
     temperature: float = 0.07
-    linear_c: tuple[float, ...] = half_decades(-5, 2)
-    ridge_alpha: tuple[float, ...] = half_decades(-2, 6)[::-1]
+    linear_c: tuple[float, ...] = decades(-5, 2, 2)
+    ridge_alpha: tuple[float, ...] = decades(-2, 6, 2)[::-1]
     svm_linear_c: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     svm_rbf_c: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0)
     nystroem_c: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
     epsilon: float = 0.1
-    depths: tuple[int | None, ...] = (5, 10, 20, None)
-    leaves: tuple[int, ...] = (20, 5, 1)
+    prunings: tuple[float, ...] = (*decades(-4, -1, 4)[::-1], 0.0)
     components: int = 64
     rotations: int = 5
     max_svm: int = 10000

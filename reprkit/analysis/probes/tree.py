@@ -1,5 +1,9 @@
 """Decision trees on three bases of one representation: its own axes, principal components, random rotations.
 
+A tree is grown until its leaves are pure and then pruned by cost and complexity, as CART was published (Breiman,
+Friedman, Olshen and Stone, "Classification and Regression Trees", 1984, chapter 3): one grown tree holds the pruned
+trees of all strengths, so none is grown twice.
+
 A tree asks one coordinate at a time. On the raw axes it rewards an encoder whose single units carry a task; a rotation
 keeps all that any other probe reads and takes that reward away. Raw minus rotated accuracy tells how much of the score
 is owed to the axes.
@@ -7,10 +11,10 @@ is owed to the axes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +34,7 @@ Basis = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def fit_tree(workspace: Workspace, data: TaskData, protocol: Protocol) -> Outcome:
-    """CART tree (Gini, or squared error) on the raw axes, depth and leaf size by validation.
+    """CART tree (Gini, or squared error) on the raw axes, the strength of its pruning by validation.
 
     scikit-learn visits features in a random order, which decides between equal splits; one fixed seed is used for all
     trees, so the last half percent of accuracy is that draw's.
@@ -46,9 +50,9 @@ def fit_tree_pca(workspace: Workspace, data: TaskData, protocol: Protocol) -> Ou
 def fit_tree_rotated(workspace: Workspace, data: TaskData, protocol: Protocol) -> Outcome:
     """The same after random rotations, each a model of its own whose metrics are averaged.
 
-    Depth and leaf size are chosen on the first rotation and kept for the others.
+    One strength serves all: that with the best mean over the rotations on val.
     """
-    bases = (rotated_basis(workspace, seed) for seed in range(protocol.rotations))
+    bases = [rotated_basis(workspace, seed) for seed in range(protocol.rotations)]
     return _fit(workspace, data, protocol, bases)
 
 
@@ -61,9 +65,13 @@ def principal_basis(workspace: Workspace, most: int) -> Basis:
 
 def rotated_basis(workspace: Workspace, seed: int) -> Basis:
     """A rotation about the train mean, uniform over all (F. Mezzadri, Notices of the AMS 54, 2007)."""
-    drawn = np.random.default_rng([seed, 5]).normal(size=(workspace.dim, workspace.dim))
-    axes, upper = np.linalg.qr(drawn)
-    return partial(_project, mean=workspace.mean, axes=axes * np.sign(np.diag(upper)))
+
+    def make() -> NDArray[np.float64]:
+        drawn = np.random.default_rng([seed, 5]).normal(size=(workspace.dim, workspace.dim))
+        axes, upper = np.linalg.qr(drawn)
+        return axes * np.sign(np.diag(upper))
+
+    return partial(_project, mean=workspace.mean, axes=workspace.keep(("rotation", seed), make))
 
 
 def _project(z: NDArray[np.float32], *, mean: NDArray, axes: NDArray) -> NDArray[np.float32]:
@@ -73,86 +81,88 @@ def _project(z: NDArray[np.float32], *, mean: NDArray, axes: NDArray) -> NDArray
     return out
 
 
-def _fit(workspace: Workspace, data: TaskData, protocol: Protocol, bases: Iterable[Basis]) -> Outcome:
-    """Trees on each basis; depth and leaf size are chosen on the first."""
+def _fit(workspace: Workspace, data: TaskData, protocol: Protocol, bases: Sequence[Basis]) -> Outcome:
+    """A tree on each basis; one strength of pruning, by their mean score on val."""
     picked, remarks = fitting_rows(data, protocol)
     z, target = workspace.rows("train", picked), data.targets["train"][picked]
-    test, val_values = [], []
-    params: dict[str, Any] = {}
-    for basis in bases:
-        x = basis(z)
-        leaves = [params["min_samples_leaf"]] if params else protocol.leaves
-        depths = [params["max_depth"]] if params else protocol.depths
-        grown = [Tree.grow(data, x, target, depths, leaf, protocol.seed) for leaf in leaves]
-        candidates = [(depth, tree) for depth in depths for tree in grown]
-        selection = Selection()
-        for (depth, tree), predicted in zip(
-            candidates, predict(workspace, data, "val", basis, candidates), strict=True
-        ):
-            chosen = {"max_depth": depth, "min_samples_leaf": tree.leaf}
-            selection.offer(score(data.task, predicted, data.y["val"]), chosen, (depth, tree))
-        params = selection.params
-        val_values.append(selection.value)
-        test += predict(workspace, data, "test", basis, [selection.model])
-    together = np.stack(test) if len(test) > 1 else test[0]
-    return Outcome(together, params, float(np.mean(val_values)), len(picked), remarks=remarks)
+    trees, values = [], np.empty((len(bases), len(protocol.prunings)))
+    for basis, scores in zip(bases, values, strict=True):
+        trees.append(Tree.grow(data, basis(z), target, protocol.seed))
+        predicted = trees[-1].pruned_values(protocol.prunings)[:, _leaves(workspace, data, "val", basis, trees[-1])]
+        scores[:] = [score(data.task, one, data.y["val"]) for one in predicted]
+    selection = Selection()
+    for alpha, value in zip(protocol.prunings, values.mean(axis=0).tolist(), strict=True):
+        selection.offer(value, {"alpha": alpha}, alpha)
+    test = [
+        tree.pruned_values([selection.model])[0, _leaves(workspace, data, "test", basis, tree)]
+        for basis, tree in zip(bases, trees, strict=True)
+    ]
+    return Outcome(
+        np.stack(test) if len(test) > 1 else test[0], selection.params, selection.value, len(picked), remarks=remarks
+    )
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A tree grown to the largest of some depths, which holds every shallower one.
-
-    A node is split without regard to what lies below it, so cutting a tree at some depth leaves the tree that would
-    have been grown to that depth (but for the order in which equal splits are met).
+    """A fully grown tree, which holds every tree pruned from it.
 
     Attributes:
         model: scikit-learn's tree.
-        leaf: fewest samples of its leaves.
     """
 
     model: DecisionTreeClassifier | DecisionTreeRegressor
-    leaf: int
 
     @classmethod
-    def grow(
-        cls, data: TaskData, x: NDArray, target: NDArray, depths: Sequence[int | None], leaf: int, seed: int
-    ) -> Tree:
-        """Fit to rows x [n, d] and their targets [n]; None among `depths` is without limit."""
+    def grow(cls, data: TaskData, x: NDArray, target: NDArray, seed: int) -> Tree:
+        """Fit to rows x [n, d] and their targets [n]."""
         from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
         kind = DecisionTreeClassifier if data.task.is_discrete else DecisionTreeRegressor
-        deepest = None if None in depths else max(depth for depth in depths if depth is not None)
-        return cls(kind(max_depth=deepest, min_samples_leaf=leaf, random_state=seed).fit(x, target), leaf)
+        return cls(kind(random_state=seed).fit(x, target))
 
-    def ancestors(self, depth: int | None) -> NDArray[np.int64]:
-        """For each node the one at `depth` above it; the node itself if it lies no deeper."""
+    @cached_property
+    def levels(self) -> list[NDArray[np.int64]]:
+        """Inner nodes [n] of each level, the root's first."""
         tree = self.model.tree_
-        found = np.arange(tree.node_count)
-        level, below = 0, np.zeros(1, np.int64)
-        while depth is not None and len(below):
-            inner = below[tree.children_left[below] >= 0]
-            for children in (tree.children_left[inner], tree.children_right[inner]):
-                if level >= depth:
-                    found[children] = found[inner]
+        found, below = [], np.zeros(1, np.int64)
+        while len(inner := below[tree.children_left[below] >= 0]):
+            found.append(inner)
             below = np.concatenate([tree.children_left[inner], tree.children_right[inner]])
-            level += 1
         return found
 
-    def values(self) -> NDArray:
-        """[nodes] predicted class index or value, were the node a leaf."""
+    def pruned(self, alphas: Sequence[float]) -> NDArray[np.int64]:
+        """For each strength and each node the leaf that it is in, once the tree is pruned [alphas, nodes]; a node that
+        stays and is no leaf stands for itself.
+
+        The pruned tree is the smallest of those with the least impurity of their leaves + alpha * leaves, impurity as a
+        share of the root's: scikit-learn's `ccp_alpha` is alpha times the root's impurity. From the deepest nodes up, a
+        node becomes a leaf where that costs no more than the best that lies below it.
+        """
+        tree = self.model.tree_
+        impurity = tree.weighted_n_node_samples * tree.impurity
+        share = impurity / impurity[0] if impurity[0] > 0 else impurity
+        cost = share + np.array(alphas)[:, None]
+        closed = np.zeros(cost.shape, bool)
+        for nodes in reversed(self.levels):
+            below = cost[:, tree.children_left[nodes]] + cost[:, tree.children_right[nodes]]
+            closed[:, nodes] = cost[:, nodes] <= below
+            cost[:, nodes] = np.minimum(cost[:, nodes], below)
+        leaf = np.tile(np.arange(tree.node_count), (len(alphas), 1))
+        for nodes in self.levels:
+            above = leaf[:, nodes]
+            within = (above != nodes) | closed[:, nodes]
+            for children in (tree.children_left[nodes], tree.children_right[nodes]):
+                leaf[:, children] = np.where(within, above, children)
+        return leaf
+
+    def pruned_values(self, alphas: Sequence[float]) -> NDArray:
+        """[alphas, nodes] class index or value that each pruned tree predicts where the grown one reaches a node."""
         held = self.model.tree_.value[:, 0]
-        return self.model.classes_[held.argmax(axis=1)] if hasattr(self.model, "classes_") else held[:, 0]
+        values = self.model.classes_[held.argmax(axis=1)] if hasattr(self.model, "classes_") else held[:, 0]
+        return values[self.pruned(alphas)]
 
 
-def predict(
-    workspace: Workspace, data: TaskData, split: str, basis: Basis, models: Sequence[tuple[int | None, Tree]]
-) -> list[NDArray]:
-    """Predictions [n] of trees cut at some depth, for the rows of a split that have a target."""
-    grown = {id(tree): tree for _, tree in models}
-    leaves: dict[int, list[NDArray]] = {key: [np.zeros(0, np.int64)] for key in grown}
-    for block in labelled_blocks(workspace, data, split):
-        x = basis(block)
-        for key, tree in grown.items():
-            leaves[key].append(tree.model.apply(x))
-    reached = {key: np.concatenate(parts) for key, parts in leaves.items()}
-    return [tree.values()[tree.ancestors(depth)[reached[id(tree)]]] for depth, tree in models]
+def _leaves(workspace: Workspace, data: TaskData, split: str, basis: Basis, tree: Tree) -> NDArray[np.int64]:
+    """Node [n] that each row of a split with a target reaches in the grown tree."""
+    parts = [tree.model.apply(basis(block)) for block in labelled_blocks(workspace, data, split)]
+    return np.concatenate([np.zeros(0, np.int64), *parts])
