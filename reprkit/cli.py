@@ -217,11 +217,33 @@ def _parser() -> OneLineParser:
     geometry.add_argument("--split", choices=["train", "val", "test"], default="train", help="default: %(default)s")
     geometry.add_argument("--out", help="folder for geometry.csv and ordinal.csv")
 
-    tsne = command("tsne", _tsne, "Draw t-SNE maps of embeddings files on the same samples.")
+    tsne = command(
+        "tsne",
+        _tsne,
+        "Draw maps of embeddings files on the same samples. t-SNE, at one perplexity or several, and linear maps "
+        "beside it, each with what it keeps of the embedding.",
+    )
     tsne.add_argument("embeddings", nargs="+", help=_FILES_HELP)
-    tsne.add_argument("--out", default="tsne", help="folder for tsne.csv, tsne_quality.csv and the figure")
+    tsne.add_argument("--out", default="tsne", help="folder for tsne.csv, tsne_quality.csv and figures")
     tsne.add_argument("--samples", type=int, default=1000, help="test samples on a map (default: %(default)s)")
-    tsne.add_argument("--perplexity", type=float, default=30.0, help="default: %(default)s")
+    tsne.add_argument(
+        "--perplexity",
+        type=float,
+        nargs="+",
+        default=[30.0],
+        metavar="P",
+        help="one or several, as 5 30 100 (default: 30)",
+    )
+    tsne.add_argument(
+        "--map",
+        nargs="+",
+        choices=["tsne", "pca", "lda"],
+        default=["tsne"],
+        help="default: tsne; lda is fitted on train",
+    )
+    tsne.add_argument(
+        "--place", metavar="FILE", help="put the test samples of this file of the same encoder on the maps"
+    )
 
     explore = command(
         "explore",
@@ -460,35 +482,22 @@ def _geometry(args: argparse.Namespace) -> None:
 
 
 def _tsne(args: argparse.Namespace) -> None:
-    import pandas as pd
-
-    from reprkit.analysis.figures import tsne_figure
-    from reprkit.analysis.style import save
-    from reprkit.analysis.tsne import tsne_with_quality
+    from reprkit.analysis.maps.write import write_maps
     from reprkit.embeddings import Embeddings, distinct_labels
-    from reprkit.files import write_frame
     from reprkit.recipe import TsneConfig
 
     check_out_folder(args.out)
-    config = TsneConfig(samples=args.samples, perplexity=args.perplexity)
+    for perplexity in args.perplexity:
+        config = TsneConfig(samples=args.samples, perplexity=perplexity)
     with ExitStack() as stack:
         files = [stack.enter_context(Embeddings(path)) for path in args.embeddings]
-        tasks = {name: task for file in files for name, task in file.tasks.items()}
-        maps: list[pd.DataFrame] = []
-        qualities: list[pd.DataFrame] = []
-        for file, label in zip(files, distinct_labels(files, across_seeds=True), strict=True):
-            ids = list(maps[0]["id"]) if maps else None  # the same samples on every map
-            frame, quality = tsne_with_quality(file, config=config, ids=ids, label=label)
-            maps.append(frame)
-            qualities.append(quality)
-    out = Path(args.out)
-    frame, quality = pd.concat(maps, ignore_index=True), pd.concat(qualities, ignore_index=True)
-    write_frame(frame, out / "tsne.csv")
-    write_frame(quality, out / "tsne_quality.csv")
-    one = {"seed": 0}  # labels tell the files apart, and a figure shows one seed
-    save(tsne_figure(frame.assign(**one), tasks, quality.assign(**one)), out / "tsne")
-    print(quality.to_string(index=False, float_format="%.4g"))
-    print(f"figure: {out / 'tsne.png'}")
+        place = stack.enter_context(Embeddings(args.place)) if args.place else None
+        labels = distinct_labels(files, across_seeds=True)
+        options = {"kinds": args.map, "perplexities": args.perplexity, "place": place}
+        quality, figures = write_maps(files, labels, Path(args.out), config=config, **options)
+    print(quality.to_string(index=False, float_format="%.4g", na_rep=""))
+    for figure in figures:
+        print(f"figure: {figure}")
 
 
 def _explore(args: argparse.Namespace) -> None:

@@ -225,7 +225,8 @@ def maps_table(results: Results) -> Table:
     """Quality of the t-SNE maps, mean over seeds."""
     frame = results.tsne_quality.assign(task=results.tsne_quality["task"].fillna(""))
     hits = [c for c in frame if str(c).startswith("hit_")]
-    columns = [("knn_recall", "Recall@10", 2), ("spearman", "Spearman", 2), ("kl", "KL", 2)]
+    columns = [("knn_recall", "Recall@10", 2), ("trustworthiness", "Trust@10", 2), ("spearman", "Spearman", 2)]
+    columns.append(("kl", "KL", 2))
     columns += [(str(c), f"NH@10 {str(c).removeprefix('hit_')}", 2) for c in hits]
     shown = [(c, title, digits) for c, title, digits in columns if c in frame]
     summaries = {c: over_seeds(frame, by=["encoder", "task"], value=c) for c, _, _ in shown}
@@ -242,7 +243,8 @@ def maps_table(results: Results) -> Table:
                 )
             rows.append(row)
     text = (
-        "Recall@10: share of the 10 nearest neighbours in z kept on the map. Spearman: rank correlation of pairwise"
+        "Recall@10: share of the 10 nearest neighbours in z kept on the map. Trust@10: trustworthiness of"
+        " the 10 nearest on the map: 1 if they are the nearest in z, less by how far off they are there. Spearman: rank correlation of pairwise"
         " distances. KL: divergence reached. NH@10: share of the 10 nearest on the map with the same label. Means over"
         " seeds."
     )

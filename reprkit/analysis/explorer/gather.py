@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reprkit.analysis.maps.plane import align
 from reprkit.analysis.neighbors import exact_neighbors
 from reprkit.analysis.probes import probe_with_predictions
-from reprkit.analysis.tsne import align, tsne_with_quality
+from reprkit.analysis.tsne import tsne_with_quality
 from reprkit.analysis.workspace import Workspace
 from reprkit.embeddings import distinct_labels
 from reprkit.errors import InputError

@@ -52,15 +52,17 @@ def make_frames(*, seeds=2, methods=METHODS, tasks=TASKS):
                 rows["scores"].append({**key, "task": task.name, **score, "epoch": 3, "checkpoint": "best"})
             for part in [t.name for t in tasks] if method == "single" else [""]:
                 xy = rng.normal(size=(SAMPLES, 2))
+                drawn = {"map": "tsne", "perplexity": 13.0}
                 ids = [f"s{i}" for i in range(SAMPLES)]
                 rows["tsne"].append(
-                    pd.DataFrame({**key, "task": part, "id": ids, "x": xy[:, 0], "y": xy[:, 1], **targets})
+                    pd.DataFrame({**key, "task": part, **drawn, "id": ids, "x": xy[:, 0], "y": xy[:, 1], **targets})
                 )
                 quality = {
+                    **drawn,
                     "n": SAMPLES,
-                    "perplexity": 13.0,
                     "kl": 0.7,
                     "knn_recall": 0.4,
+                    "trustworthiness": 0.9,
                     "spearman": 0.5,
                     "status": "ok",
                 }

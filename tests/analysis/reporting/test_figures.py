@@ -9,7 +9,15 @@ import pytest
 from matplotlib.colors import to_hex
 
 from reprkit.analysis import style
-from reprkit.analysis.figures import curves_figure, probe_figure, tsne_figure, universality_figure, write_figures
+from reprkit.analysis.figures import (
+    curves_figure,
+    placed_figure,
+    probe_figure,
+    strip_figure,
+    tsne_figure,
+    universality_figure,
+    write_figures,
+)
 from reprkit.analysis.figures.curves import read_curves
 from reprkit.errors import InputError
 from reprkit.tasks import Task
@@ -135,7 +143,7 @@ def test_map_panels_are_encoders_by_tasks_with_ordinal_colours_in_order(frames):
     legends = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
     assert [t.get_text() for t in legends[0].get_texts()] == ["a", "b", "c"]
     captions = [axes.get_xlabel() for axes in grid]
-    assert "NH@10 0.60 (0.30) · recall@10 0.40 · KL 0.70" in captions
+    assert "NH@10 0.60 (0.30) · recall@10 0.40\ntrust 0.90 · Spearman 0.50 · KL 0.70" in captions
     assert not [c for c in captions if "age" in c]
 
 
@@ -150,6 +158,80 @@ def test_map_panels_show_the_same_samples(frames):
         xy = own[["x", "y"]].to_numpy()
         shown = np.asarray(drawn.get_offsets())
         assert shown - shown[0] == pytest.approx(xy - xy[0])
+
+
+def several_maps(frames):
+    """Frames as `reprkit tsne --map tsne pca lda --perplexity 5 30` writes them: one map, each time another size."""
+    maps = [("tsne", 5.0), ("tsne", 30.0), ("pca", np.nan), ("lda:left", np.nan), ("lda:sum", np.nan)]
+    coordinates, qualities = [], []
+    for number, (kind, perplexity) in enumerate(maps):
+        own = {"map": kind, "perplexity": perplexity}
+        turned = frames.tsne.assign(x=frames.tsne.y * (number + 1), y=-frames.tsne.x * (number + 1))
+        coordinates.append(turned.assign(**own))
+        linear = {"kl": np.nan, "explained": 0.25} if kind != "tsne" else {"kl": perplexity, "explained": np.nan}
+        qualities.append(frames.tsne_quality.assign(**own, **linear))
+    return pd.concat(coordinates, ignore_index=True), pd.concat(qualities, ignore_index=True)
+
+
+def test_a_strip_has_a_column_a_map_and_each_its_own_caption(frames):
+    frame, quality = several_maps(frames)
+    figure = strip_figure(frame, "sum", frames.tasks, quality)
+    grid = [axes for axes in figure.axes if any(c.get_label() == "sum" for c in axes.collections)]
+    titles = [axes.get_title() for axes in grid][:4]
+    assert titles == ["t-SNE, perplexity 5", "t-SNE, perplexity 30", "PCA", "LDA"]
+    assert len(grid) == 3 * 4
+    assert [axes.get_ylabel() for axes in grid][::4] == ["Single", "Vanilla", "Vanilla + DGR"]
+    told = [axes.get_xlabel() for axes in grid]
+    line = "NH@10 0.60 (0.30) · recall@10 0.40\ntrust 0.90 · Spearman 0.50"
+    assert told[:4] == [
+        f"{line} · KL 5.00", f"{line} · KL 30.00", f"{line}\n25% of variance", f"{line}\n25% of separation"
+    ]  # fmt: skip
+    for axes in grid:  # all turned onto one of them: they were the same but for a turn and a scale
+        drawn = np.asarray(next(c for c in axes.collections if c.get_label() == "sum").get_offsets())
+        mine = drawn - drawn.mean(axis=0)
+        theirs = np.asarray(grid[4 * (grid.index(axes) // 4) + 1].collections[0].get_offsets())
+        theirs = theirs - theirs.mean(axis=0)
+        assert mine / np.linalg.norm(mine) == pytest.approx(theirs / np.linalg.norm(theirs))
+    note = figure.get_supxlabel()
+    assert all(part in note for part in ("Colour: sum", "t-SNE: ", "PCA: ", "LDA: ", "fitted on train"))
+
+
+def test_one_kind_of_several_maps(frames):
+    frame, quality = several_maps(frames)
+    every = {"left", "sum", "age"}
+    for kind, names in {"tsne": every, "pca": every, "lda": {"left", "sum"}}.items():
+        figure = tsne_figure(frame, frames.tasks, quality, kind=kind)
+        titles = {axes.get_title() for axes in figure.axes if axes.get_title()}
+        assert titles == names
+        told = [axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()]
+        assert ("KL 30.00" in told[0]) == (kind == "tsne")  # the perplexity nearest to 30
+        assert ("perplexity 30" in figure.get_supxlabel()) == (kind == "tsne")
+    with pytest.raises(InputError, match=r"no map \(umap\) of seed 0"):
+        tsne_figure(frame, frames.tasks, quality, kind="umap")
+    with pytest.raises(InputError, match="no map of task 'colour'"):
+        strip_figure(frame, "colour", frames.tasks, quality)
+
+
+def test_maps_from_before_they_had_a_name_are_shown(frames):
+    old = frames.tsne_quality.drop(columns=["trustworthiness", "map"])
+    figure = tsne_figure(frames.tsne.drop(columns=["map", "perplexity"]), frames.tasks, old)
+    assert "NH@10 0.60 (0.30) · recall@10 0.40\nSpearman 0.50 · KL 0.70" in [a.get_xlabel() for a in figure.axes]
+
+
+def test_placed_samples_stand_over_mapped_ones(frames):
+    frame, quality = several_maps(frames)
+    one = [part[(part.encoder == "vanilla") & (part.seed == 0)] for part in (frame, quality)]
+    placed = one[0].groupby("map").head(20).assign(x=lambda f: f.x + 0.1, id=lambda f: "new" + f.id)
+    figure = placed_figure(one[0], placed[placed["map"] != "tsne"], frames.tasks, one[1])
+    rows = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()]
+    assert rows == ["PCA", "LDA"]
+    pca = next(axes for axes in figure.axes if axes.get_ylabel() == "PCA")
+    grey, drawn = pca.collections
+    assert (grey.get_label(), drawn.get_label()) == ("_mapped", "left")
+    assert (len(grey.get_offsets()), len(drawn.get_offsets())) == (40, 20)
+    assert "20 new samples" in figure.get_supxlabel()
+    with pytest.raises(InputError, match="no placed samples"):
+        placed_figure(one[0], placed[:0], frames.tasks)
 
 
 def test_missing_targets_and_missing_maps(frames):
