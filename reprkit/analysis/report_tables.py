@@ -243,10 +243,10 @@ def maps_table(results: Results) -> Table:
                 )
             rows.append(row)
     text = (
-        "Recall@10: share of the 10 nearest neighbours in z kept on the map. Trust@10: trustworthiness of"
-        " the 10 nearest on the map: 1 if they are the nearest in z, less by how far off they are there. Spearman: rank correlation of pairwise"
-        " distances. KL: divergence reached. NH@10: share of the 10 nearest on the map with the same label. Means over"
-        " seeds."
+        "Recall@10: share of the 10 nearest neighbours in z kept on the map. Trust@10: trustworthiness of the 10 nearest"
+        " on the map, 1 if they are the nearest in z, less by how far down z ranks them. Spearman: rank correlation of"
+        " pairwise distances. KL: divergence reached. NH@10: share of the 10 nearest on the map with the same label."
+        " Means over seeds."
     )
     return make_table("maps", "Quality of the maps", ["Encoder", "Trained for", *[t for _, t, _ in shown]], rows, text)
 

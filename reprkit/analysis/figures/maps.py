@@ -137,7 +137,7 @@ def infer_task(name: str, targets: pd.Series) -> Task:
 def sample_note(shown: pd.DataFrame, seed: int | None, kinds: Sequence[str]) -> str:
     """What the panels show, what their captions mean, and what may be read off each kind of map."""
     count = int(shown.groupby(["encoder", "task", "view"]).size().max())
-    used = shown["perplexity"].dropna().unique() if "perplexity" in shown else ()
+    used = shown["perplexity"].dropna().unique().tolist() if "perplexity" in shown else []
     perplexity = f", perplexity {used[0]:.3g}" if len(used) == 1 else ""
     lines = [
         f"The same {count} samples in every panel, seed {seed}{perplexity}. NH@10: share of the 10 nearest points on",
