@@ -243,8 +243,8 @@ def maps_table(results: Results) -> Table:
                 )
             rows.append(row)
     text = (
-        "Recall@10: share of the 10 nearest neighbours in z kept on the map. Trust@10: trustworthiness of the 10"
-        " nearest on the map, 1 if they are the nearest in z, less by how far down z ranks them. Spearman: rank correlation of"
+        "Recall@10: share of the 10 nearest neighbours in z kept on the map. Trust@10: trustworthiness of its 10"
+        " nearest, 1 if they are the nearest in z, less by how far down z ranks them. Spearman: rank correlation of"
         " pairwise distances. KL: divergence reached. NH@10: share of the 10 nearest on the map with the same label."
         " Means over seeds."
     )
