@@ -17,7 +17,8 @@ take turns inside each round, and ratios are taken within a round. Sections:
 - ridge: 10 alphas x 3 tasks exactly, beside one fit of LogisticRegression;
 - suite: `probe` with its defaults beside `naive_suite.py`, accuracies compared;
 - tsne: the map of 10,000 samples beside openTSNE's and scikit-learn's defaults, with the share of the 15 nearest
-  neighbours that each map keeps.
+  neighbours that each map keeps;
+- map: the map of 50,000 samples step by step, its quality, and the peak memory of the process.
 
 The thousand dummies of the universality score have a benchmark of their own: `universality_cost.py --dummies 1000`.
 
@@ -29,6 +30,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -37,6 +39,7 @@ from typing import Any
 import numpy as np
 from common import Timing, interleave, markdown_table, report, spread, timing_table
 from naive_suite import fit as naive_fit
+from scale import peak_bytes
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
@@ -45,7 +48,9 @@ from synthetic import TASKS, Source
 from threadpoolctl import threadpool_limits
 
 from reprkit.analysis import linalg, probe
+from reprkit.analysis.maps.cloud import Cloud
 from reprkit.analysis.maps.optimise import embed_in_plane
+from reprkit.analysis.maps.quality import map_quality
 from reprkit.analysis.neighbors import exact_neighbors, unit_rows
 from reprkit.analysis.probes import Protocol, probe_with_predictions
 from reprkit.analysis.probes.knn import votes
@@ -328,6 +333,29 @@ def tsne(args: argparse.Namespace) -> list[str]:
     return [text, "Recall@15 on the map: " + ", ".join(f"{name} {share:.3f}" for name, share in kept.items())]
 
 
+def large_map(args: argparse.Namespace) -> list[str]:
+    count, _ = args.size(50_000, 0)
+    z, _ = Source(args.dims[0]).table("test", count)
+    clock = time.process_time if args.clock == "cpu" else time.perf_counter
+    made: dict[str, Any] = {}
+    steps: dict[str, Callable[[], Any]] = {
+        "neighbours of perplexity 30": lambda: Cloud.of(z, [30.0]),
+        "750 iterations": lambda: embed_in_plane(made["neighbours of perplexity 30"], n_jobs=args.threads),
+        "recall, trustworthiness, Spearman": lambda: map_quality(z, made["750 iterations"]),
+    }
+    rows = []
+    for name, step in steps.items():
+        start = clock()
+        made[name] = step()
+        rows.append([name, f"{clock() - start:.1f}"])
+    return [
+        f"### Map of {count} rows of {args.dims[0]}, one round",
+        markdown_table(["step", f"{args.clock} seconds"], rows),
+        ", ".join(f"{name} {value:.3f}" for name, value in made["recall, trustworthiness, Spearman"].items())
+        + f"; peak resident memory {peak_bytes() / 1e9:.1f} GB",
+    ]
+
+
 def universality(args: argparse.Namespace) -> list[str]:
     return ["### Universality", "Measured by `python benchmarks/universality_cost.py --dummies 1000`."]
 
@@ -340,6 +368,7 @@ SECTIONS = {
     "suite": suite,
     "universality": universality,
     "tsne": tsne,
+    "map": large_map,
 }
 
 
