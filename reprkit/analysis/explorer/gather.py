@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reprkit.analysis.maps.plane import align
-from reprkit.analysis.neighbors import exact_neighbors
 from reprkit.analysis.probes import probe_with_predictions
-from reprkit.analysis.tsne import tsne_with_quality
+from reprkit.analysis.tsne import draw_maps
 from reprkit.analysis.workspace import Workspace
 from reprkit.embeddings import distinct_labels
 from reprkit.errors import InputError
@@ -91,18 +90,15 @@ def gather(
     maps: list[NDArray[np.float64]] = []
     captions, neighbors, predicted = [], [], []
     for file, name in zip(files, names, strict=True):
-        frame, quality = tsne_with_quality(file, config=config, ids=ids, label=name)
-        ids = [str(x) for x in frame["id"]]
-        points = frame[["x", "y"]].to_numpy()
+        drawn = draw_maps(file, config=config, ids=ids, label=name)
+        ids = drawn.ids.tolist()
+        points = drawn.maps[0].points
         maps.append(points if not maps else align(points, maps[0]))
-        captions.append(_caption(dict(quality.iloc[0]), list(file.tasks)))
-        order = {x: row for row, x in enumerate(np.asarray(file.ids("test")).astype(str).tolist())}
-        rows = np.array([order[x] for x in ids])
-        z = np.asarray(file.z("test"))[rows]
-        neighbors.append(exact_neighbors(z, min(NEIGHBORS, len(z) - 1), metric="euclidean")[0] if len(z) > 1 else None)
+        captions.append(_caption(dict(drawn.quality().iloc[0]), list(file.tasks)))
+        neighbors.append(drawn.cloud.neighbors[:, :NEIGHBORS] if drawn.maps[0].drawn else None)
         predicted.append(_predictions(file, probe, ids) if probe else {})
         if len(maps) == 1:
-            targets = {task: _known(tasks[task], np.asarray(file.targets("test", task))[rows]) for task in file.tasks}
+            targets = {task: _known(tasks[task], drawn.targets[task]) for task in file.tasks}
     views = []
     for number, (name, points, caption) in enumerate(zip(names, maps, captions, strict=True)):
         other = neighbors[0 if number else 1] if len(files) > 1 else None
