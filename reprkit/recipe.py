@@ -236,7 +236,7 @@ class TrainConfig:
         optimizer: adam | adamw | sgd (momentum 0.9).
         lr: learning rate.
         weight_decay: L2 (adam, sgd) or decoupled (adamw) decay.
-        schedule: constant | cosine (to zero, per step).
+        schedule: constant | cosine (to zero) | poly (to zero, nearly straight) | step (a tenth after each third); per step.
         precision: float32 | bf16 (autocast and channels_last; the penalty stays float32).
         device: auto (cuda, then mps, then cpu) or a torch device name.
         save_every: seconds between resumable states inside an epoch; one is always written at each epoch's end.
@@ -248,7 +248,7 @@ class TrainConfig:
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     lr: float = 1e-3
     weight_decay: float = 0.0
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "poly", "step"] = "constant"
     precision: Literal["float32", "bf16"] = "float32"
     device: str = "auto"
     save_every: float = 60.0

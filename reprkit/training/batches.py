@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -51,6 +53,10 @@ class BatchSource:
         """The normalised images [B, C, H, W] float32 and targets of `rows`."""
         return self._ready(rows, *self._read(rows, augment, seed))
 
+    def images(self, rows: np.ndarray) -> Tensor:
+        """The normalised images alone; targets are not read."""
+        return self._normalised(torch.from_numpy(np.ascontiguousarray(self.dataset.images[rows])))
+
     def part(self, rows: np.ndarray, augment: Augment, seed: tuple[int, ...]) -> Batch:
         """This rank's part of the training batch `rows`, augmented as one process would augment the whole."""
         if self.ranks.world == 1:
@@ -72,10 +78,11 @@ class BatchSource:
         return (images, targets) if augment is None else augment(images, targets, seed)
 
     def _ready(self, rows: np.ndarray, images: Tensor, targets: dict[str, Tensor]) -> Batch:
+        return Batch(rows, self._normalised(images), {name: self._sent(values) for name, values in targets.items()})
+
+    def _normalised(self, images: Tensor) -> Tensor:
         images = normalise(images.to(self.device), self.dataset.mean, self.dataset.std)
-        if self.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        return Batch(rows, images, {name: self._sent(values) for name, values in targets.items()})
+        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
 
     def _sent(self, targets: Tensor) -> Tensor:
         if targets.ndim > 1:  # dense targets are stored small
@@ -83,6 +90,21 @@ class BatchSource:
         if self.device.type == "mps" and targets.dtype == torch.float64:
             targets = targets.float()  # Apple's GPUs have no float64
         return targets.to(self.device)
+
+
+def read_ahead(reads: Iterable[Callable[[], Batch]]) -> Iterator[Batch]:
+    """Batches in order, each read by a thread of its own while the one before it is used.
+
+    Reading and augmenting are settled by their arguments, so the batches are those of reading one by one.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        waiting: Future[Batch] | None = None
+        for read in reads:
+            waiting, ready = pool.submit(read), waiting
+            if ready is not None:
+                yield ready.result()
+        if waiting is not None:
+            yield waiting.result()
 
 
 def epoch_order(rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:

@@ -101,7 +101,7 @@ def embed_controls(
 
 def _pixels(source: BatchSource) -> Encode:
     def encode(rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        images = source.batch(rows).images
+        images = source.images(rows)
         sides = [min(side, MAX_SIDE) for side in images.shape[2:]]
         return F.adaptive_avg_pool2d(images, sides).flatten(1).cpu().numpy(), {}  # type: ignore[arg-type]
 
@@ -111,7 +111,7 @@ def _pixels(source: BatchSource) -> Encode:
 def _patches(source: BatchSource, positions: Positions) -> Encode:
     def encode(rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         pixels = positions.pixels(source.dataset.ids[rows])
-        return read_patches(source.batch(rows).images, pixels).cpu().numpy(), {}
+        return read_patches(source.images(rows), pixels).cpu().numpy(), {}
 
     return encode
 
@@ -128,7 +128,7 @@ def _untrained(
 
     @torch.inference_mode()
     def encode(rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        z = model.features(model.encode(source.batch(rows).images))
+        z = model.features(model.encode(source.images(rows)))
         if positions is not None:
             z = read_rows(z, positions.pixels(dataset.ids[rows]), dataset.image_shape[1:])
         return z.float().cpu().numpy(), {}

@@ -133,7 +133,7 @@ def _encode(
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Representation [B, D] (or [B * P, D] at P positions) and own outputs of some rows, float32 on the CPU."""
     model.eval()
-    images = source.batch(rows).images
+    images = source.images(rows)
     with autocast(source.device, precision):
         z = model.encode(images)
         found = {"": model.features(z)} | {name: head(z) for name, head in model.heads.items()}

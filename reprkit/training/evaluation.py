@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from reprkit.data.base import ImageDataset
 from reprkit.files import write_json
 from reprkit.models import Model
 from reprkit.tasks import Scores, Task
-from reprkit.training.batches import BatchSource
+from reprkit.training.batches import BatchSource, read_ahead
 from reprkit.training.checkpoint import find_checkpoint, load_checkpoint
 from reprkit.training.devices import autocast, choose_device
 
@@ -84,15 +85,14 @@ def evaluate(
     ranks, tasks = source.ranks, source.dataset.tasks
     size = batch_size or evaluation_batch(source.dataset)
     collected: list[dict[str, Scores]] = []
-    for i, start in enumerate(range(0, len(rows), size)):
-        if i % ranks.world == ranks.rank:
-            batch = source.batch(rows[start : start + size])
-            with autocast(source.device, precision):
-                outputs = model(batch.images)
-            counted = {task.name: task.new_scores() for task in tasks}
-            for task in tasks:
-                counted[task.name].update(outputs[task.name], batch.targets[task.name])
-            collected.append(counted)
+    mine = range(size * ranks.rank, len(rows), size * ranks.world)
+    for batch in read_ahead(partial(source.batch, rows[start : start + size]) for start in mine):
+        with autocast(source.device, precision):
+            outputs = model(batch.images)
+        counted = {task.name: task.new_scores() for task in tasks}
+        for task in tasks:
+            counted[task.name].update(outputs[task.name], batch.targets[task.name])
+        collected.append(counted)
     parts = ranks.gather(collected)
     found = None
     if ranks.is_first:

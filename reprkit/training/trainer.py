@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from reprkit.interrupts import StopFlag, stop_flag
 from reprkit.recipe import Recipe, run_folder
 from reprkit.training.balancing.active import SolverError
 from reprkit.training.balancing.jacobian import NotFinite
-from reprkit.training.batches import Batch, BatchSource, epoch_order
+from reprkit.training.batches import Batch, BatchSource, epoch_order, read_ahead
 from reprkit.training.board import Board
 from reprkit.training.build import build_update
 from reprkit.training.checkpoint import load_state, read_header, save_checkpoint, save_state
@@ -45,6 +46,7 @@ from reprkit.training.devices import choose_device
 from reprkit.training.evaluation import evaluate
 from reprkit.training.job import Job, differences, fingerprints
 from reprkit.training.ranks import Ranks, joined
+from reprkit.training.schedules import schedule_factor
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +159,7 @@ class Trainer:
         self.passes = PassCounter(self.model.encoder, [*self.model.heads.values(), *(decoders or [])])
         total = config.epochs * self.steps
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda i: 0.5 * (1 + math.cos(math.pi * i / total)) if config.schedule == "cosine" else 1.0
+            self.optimizer, lambda i: schedule_factor(config.schedule, min(i / total, 1.0))
         )
 
     def run(self, stop: StopFlag) -> None:
@@ -192,9 +194,12 @@ class Trainer:
         kind = torch.float32 if self.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
         zero = torch.zeros((), dtype=kind, device=self.device)
         sums = {name: zero + value for name, value in self.at.sums.items()}
-        while self.at.step < self.steps:
-            rows = order[self.at.step * size : (self.at.step + 1) * size]
-            batch = self.source.part(rows, self.augment, (self.job.seed, self.at.epoch, self.at.step))
+        seed = (self.job.seed, self.at.epoch)
+        reads = (
+            partial(self.source.part, order[i * size : (i + 1) * size], self.augment, (*seed, i))
+            for i in range(self.at.step, self.steps)
+        )
+        for batch in read_ahead(reads):
             terms = self._step(batch)
             stopping = self._agreed(stop)
             for name, value in terms.items():
