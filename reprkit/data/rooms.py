@@ -10,7 +10,6 @@ Scenes depend on their index alone; training, validation and test have indices o
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -187,12 +186,8 @@ def _render_all(indices: NDArray[np.int64], size: tuple[int, int]) -> dict[str, 
         "normals": np.empty((count, 3, height, width), np.float32),
     }
 
-    def one(row: int) -> None:
-        view = render(int(indices[row]), size)
+    for row, index in enumerate(tqdm(indices, desc="rooms: rendering", unit="image", disable=None)):
+        view = render(int(index), size)  # many small steps: threads would only wait for one another
         for name, array in made.items():
             array[row] = getattr(view, name)
-
-    with ThreadPoolExecutor(2) as pool, tqdm(total=count, desc="rooms: rendering", unit="image", disable=None) as bar:
-        for _ in pool.map(one, range(count)):
-            bar.update()
     return made

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from reprkit.data import load_dataset, raycast
+from reprkit.data.augment import make_augment
 from reprkit.data.raycast import BOX, CYLINDER, FAR, SPHERE, Camera, Solids, first_hits, in_shadow, room_exit, surface
-from reprkit.data.rooms import FIRST, camera, load_rooms, render
+from reprkit.data.rooms import FIRST, TASKS, camera, load_rooms, render
 from reprkit.data.scenes import CLASSES, make_scene
 from reprkit.data.textures import CHECKER, NOISE, PLAIN, STRIPES, WOOD, pattern
 from reprkit.errors import InputError
@@ -188,26 +190,56 @@ def test_textures_are_patterns_of_their_scale(texture):
     np.testing.assert_array_equal(pattern(mixed, place, scale)[1::2], bright[1::2])
 
 
+def degrees_between(points, depth, exact):
+    """Angles [n] between normals [H, W, 3] and the numerical ones of the points [H, W, 3], where a surface is flat."""
+    across, down = points[1:-1, 2:] - points[1:-1, :-2], points[2:, 1:-1] - points[:-2, 1:-1]
+    numeric = np.cross(down, across)
+    numeric /= np.linalg.norm(numeric, axis=-1, keepdims=True)
+    inner = exact[1:-1, 1:-1]
+    around = [exact[1:-1, :-2], exact[1:-1, 2:], exact[:-2, 1:-1], exact[2:, 1:-1]]
+    flat = np.logical_and.reduce([(inner * other).sum(-1) > 1 - 1e-6 for other in around])
+    # Depth may still jump between parallel surfaces: there the second difference of its inverse is not 0.
+    inverse = 1 / depth
+    bend = np.abs(inverse[1:-1, 2:] + inverse[1:-1, :-2] - 2 * inverse[1:-1, 1:-1])
+    bend += np.abs(inverse[2:, 1:-1] + inverse[:-2, 1:-1] - 2 * inverse[1:-1, 1:-1])
+    flat &= bend < 1e-4
+    assert flat.mean() > 0.5
+    return np.degrees(np.arccos((numeric * inner).sum(-1).clip(-1, 1)))[flat]
+
+
 @pytest.mark.parametrize("index", range(6))
 def test_normals_are_the_gradient_of_depth(index):
     size = (120, 160)
     view = render(index, size)
     points = (camera(index).rays(size) * view.depth.reshape(-1, 1)).reshape(*size, 3)
-    across, down = points[1:-1, 2:] - points[1:-1, :-2], points[2:, 1:-1] - points[:-2, 1:-1]
-    numeric = np.cross(down, across)
-    numeric /= np.linalg.norm(numeric, axis=-1, keepdims=True)
-    exact = view.normals.transpose(1, 2, 0)
-    inner = exact[1:-1, 1:-1]
-    around = [exact[1:-1, :-2], exact[1:-1, 2:], exact[:-2, 1:-1], exact[2:, 1:-1]]
-    flat = np.logical_and.reduce([(inner * other).sum(-1) > 1 - 1e-6 for other in around])
-    # Depth may still jump between parallel surfaces: there the second difference of its inverse is not 0.
-    inverse = 1 / view.depth
-    bend = np.abs(inverse[1:-1, 2:] + inverse[1:-1, :-2] - 2 * inverse[1:-1, 1:-1])
-    bend += np.abs(inverse[2:, 1:-1] + inverse[:-2, 1:-1] - 2 * inverse[1:-1, 1:-1])
-    flat &= bend < 1e-4
-    assert flat.mean() > 0.5
-    angle = np.degrees(np.arccos((numeric * inner).sum(-1).clip(-1, 1)))[flat]
-    assert np.quantile(angle, 0.99) < 1.0
+    assert np.quantile(degrees_between(points, view.depth, view.normals.transpose(1, 2, 0)), 0.99) < 1.0
+
+
+def test_mirrored_windows_of_rooms_are_views_of_mirrored_rooms():
+    """Depth of a window, projected through the lens moved as the window was, has the window's normals; and every pixel
+    shows the point that it showed, mirrored where the window is."""
+    size, crop, count = (120, 160), (96, 120), 8
+    views = [render(index, size) for index in range(count)]
+    place = torch.arange(size[0] * size[1]).reshape(1, *size).repeat(count, 1, 1)
+    targets = {name: torch.from_numpy(np.stack([getattr(view, name) for view in views]))
+               for name in ("segmentation", "depth", "normals")}  # fmt: skip
+    images = torch.from_numpy(np.stack([view.image for view in views]))
+    _, seen = make_augment("flip", TASKS, crop)(images, {**targets, "segmentation": place}, 3)
+    _, labels = make_augment("flip", TASKS, crop)(images, targets, 3)
+    mirrored = 0
+    for index, view in enumerate(views):
+        at = seen["segmentation"][index].numpy()
+        depth, normals = seen["depth"][index].numpy(), seen["normals"][index].numpy().transpose(1, 2, 0)
+        top, corner, sign = at[0, 0] // size[1], at[0, 0] % size[1], 1 if at[0, 1] > at[0, 0] else -1
+        left = corner if sign > 0 else size[1] - 1 - corner  # of the window in the mirrored image
+        rays = camera(index).rays(size).reshape(*size, 3)[top : top + crop[0], left : left + crop[1]]
+        points = rays * depth[..., None]
+        assert np.quantile(degrees_between(points, depth, normals), 0.99) < 1.0
+        before = camera(index).rays(size)[at.ravel()] * view.depth.ravel()[at.ravel()][:, None]
+        np.testing.assert_allclose(points.reshape(-1, 3), before * [sign, 1, 1], atol=1e-5)
+        np.testing.assert_array_equal(labels["segmentation"][index], view.segmentation.ravel()[at])
+        mirrored += sign < 0
+    assert 0 < mirrored < count
 
 
 def test_what_is_seen_faces_the_camera():
