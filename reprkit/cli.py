@@ -33,6 +33,11 @@ exit codes: 0 done, 1 failed, 2 wrong use or input, 130 interrupted (the same co
 
 _FILES_HELP = "embeddings: .h5, .npz, .npy with a CSV, .parquet or .h5ad (see python -m reprkit.probe --help)"
 
+_GROUPS_HELP = (
+    "what comes before the last SEP of an id names the group of its row (patient7 of patient7#3): intervals resample "
+    "whole groups (default: what the file says)"
+)
+
 _JOBS_HELP = "processes that share the encoders and the cores of this machine (default: 1)"
 
 _SHARING = """\
@@ -175,6 +180,7 @@ def _parser() -> OneLineParser:
     universality.add_argument("--heads", nargs="+", choices=["linear", "mlp"], default=["linear"])
     universality.add_argument("--num_dummies", type=int, default=64, help="random predictors (default: %(default)s)")
     universality.add_argument("--init", choices=["gaussian", "paper"], default="gaussian")
+    universality.add_argument("--groups", metavar="SEP", help=_GROUPS_HELP)
     universality.add_argument("--out", help="CSV to write as well")
 
     compare = command(
@@ -204,6 +210,7 @@ def _parser() -> OneLineParser:
     compare.add_argument(
         "--different_transform", action="store_true", help="accept images that were resized or normalised differently"
     )
+    compare.add_argument("--groups", metavar="SEP", help=_GROUPS_HELP)
     compare.add_argument("--out", help="folder for compare.csv, pareto.csv, compare.md and figures")
 
     geometry = command(
@@ -419,7 +426,7 @@ def _universality(args: argparse.Namespace) -> None:
         check_out_file(args.out)
     config = UniversalityConfig(num_dummies=args.num_dummies, heads=tuple(args.heads), init=args.init)
     with ExitStack() as stack:
-        files = [stack.enter_context(Embeddings(path)) for path in args.embeddings]
+        files = [stack.enter_context(Embeddings(path, groups=args.groups)) for path in args.embeddings]
         frames = [
             universality(file, tasks=args.tasks, config=config, label=label)
             for file, label in zip(files, distinct_labels(files), strict=True)
@@ -442,9 +449,11 @@ def _compare(args: argparse.Namespace) -> None:
     given = {name: value for name in ("probes", "parts") if (value := getattr(args, name)) is not None}
     options = {name: getattr(args, name) for name in ("tasks", "baseline", "view", "different_transform")}
     if args.seeds:
+        if args.groups:
+            raise InputError("compare: --groups is for files; the files of run folders say it themselves")
         result = compare_seeds(args.seeds, **options, **given)
     else:
-        result = compare_encoders(*args.embeddings, **options, **given)
+        result = compare_encoders(*args.embeddings, groups=args.groups, **options, **given)
     print(result.text())
     if args.out:
         print(f"\nreport: {result.write(args.out)[-1]}")

@@ -39,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help=f"any of {' '.join(PROBES)}; {groups} (default: all)")  # fmt: skip
     parser.add_argument("--tasks", nargs="+", help="default: the tasks the encoder was trained for; a source that has "
                         "only some of them is probed on those")  # fmt: skip
+    parser.add_argument("--groups", metavar="SEP", help="what precedes the last SEP of an id names the group of its "
+                        "row; intervals resample whole groups (default: what the file says)")  # fmt: skip
     parser.add_argument("--bootstrap", type=int, default=1000, help="resamples for intervals (default: %(default)s)")
     parser.add_argument("--few_shot", type=int, default=0, metavar="DRAWS",
                         help="nested draws of 1 to 64 labels a class, for learning curves (default: none)")  # fmt: skip
@@ -71,9 +73,9 @@ def _probe(args: Namespace) -> None:
     curves, spreads = [], []
     with ExitStack() as stack:
         paths = [embeddings_of(Path(source), args.data) for source in args.sources]
-        files = [stack.enter_context(Embeddings(path)) for path in paths]
+        files = [stack.enter_context(Embeddings(path, groups=args.groups)) for path in paths]
         labels = distinct_labels(files)
-        results = probe_many(paths, tasks=args.tasks, config=config, labels=labels, jobs=args.jobs)
+        results = probe_many(paths, tasks=args.tasks, config=config, labels=labels, jobs=args.jobs, groups=args.groups)
         for file, label, result in zip(files, labels, results, strict=True):
             if len(expand_probes(config.probes)) > 1:
                 spreads.append(sensitivity(result.predictions, tasks=file.tasks, label=label, seed=file.seed))

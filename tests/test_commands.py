@@ -5,6 +5,7 @@ import pickle
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 from reprkit.cli import main
@@ -142,6 +143,36 @@ def test_probe_of_embeddings_made_elsewhere(tmp_path, npz, capsys):
     first = out.read_bytes()
     assert probe_main([str(npz), "--probes", "knn", "tree", "--out", str(out), "--bootstrap", "50"]) == 0
     assert out.read_bytes() == first
+
+
+def test_rows_in_groups_are_resampled_in_groups(tmp_path, capsys):
+    """Ten rows a patient that are all alike tell as much as one: intervals widen by about the square root of ten."""
+    rng = np.random.default_rng(0)
+    patients, rows = np.repeat(np.arange(60), 10), 600
+    y = rng.integers(0, 2, 60)[patients]
+    z = (rng.normal(size=(60, 4)) + 0.7 * y[::10, None])[patients].astype(np.float32)
+    ids = [f"p{patient}#{row}" for row, patient in enumerate(patients)]
+    split = np.where(patients < 30, "train", np.where(patients < 40, "val", "test"))
+    for name in ("a", "b"):
+        np.savez(tmp_path / f"{name}.npz", z=z, y_kind=y, ids=np.array(ids), split=split)
+    a, b = str(tmp_path / "a.npz"), str(tmp_path / "b.npz")
+
+    def widths(*options):
+        out = tmp_path / "probes.csv"
+        assert probe_main([a, "--probes", "ncm", "--bootstrap", "300", "--out", str(out), *options]) == 0
+        frame = pd.read_csv(out).query("probe == 'ncm' and metric == 'accuracy'")
+        return float((frame["high"] - frame["low"]).iloc[0])
+
+    assert rows == len(z)
+    assert widths("--groups", "#") > 2 * widths()
+    assert main(["universality", a, "--groups", "#", "--num_dummies", "8"]) == 0
+    compare = ["compare", a, b, "--probes", "ncm", "--parts", "probes", "--groups", "#"]
+    assert main(compare) == 0
+    capsys.readouterr()
+    assert main(["universality", a, "--groups", "@"]) == 2
+    assert "has no '@'" in one_line(capsys)
+    assert main(["compare", "--seeds", str(tmp_path), "--groups", "#"]) == 2
+    assert "--groups is for files" in one_line(capsys)
 
 
 def test_universality_tsne_and_inspect(tmp_path, npz, capsys):

@@ -47,12 +47,13 @@ def compare(
     parts: Sequence[str] = PARTS,
     view: str | None = None,
     different_transform: bool = False,
+    groups: str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Compare encoders on the same test samples, paired: the table of `compare_encoders`."""
     return compare_encoders(
         a, b, *more, tasks=tasks, probes=probes, baseline=baseline, parts=parts, view=view,
-        different_transform=different_transform, progress=progress,
+        different_transform=different_transform, groups=groups, progress=progress,
     ).frame  # fmt: skip
 
 
@@ -64,6 +65,7 @@ def compare_encoders(
     parts: Sequence[str] = PARTS,
     view: str | None = None,
     different_transform: bool = False,
+    groups: str | None = None,
     progress: bool = True,
 ) -> Comparison:
     """Compare encoders by their embeddings of the same samples, each against the baseline.
@@ -81,6 +83,7 @@ def compare_encoders(
         parts: any of `PARTS`.
         view: predictor of the Pareto view; `linear` by default, else the first there is.
         different_transform: accept images that were resized or normalised differently.
+        groups: of files given by path, instead of what each says (see `Embeddings`).
         progress: show bars on standard error, if that is a terminal.
 
     Raises:
@@ -95,7 +98,7 @@ def compare_encoders(
         raise InputError(f"compare: part '{unknown[0]}' is unknown; choose from {', '.join(PARTS)}")
     expand_probes(probes)
     with ExitStack() as stack:
-        files = [_open(source, stack) for source in sources]
+        files = [_open(source, stack, groups) for source in sources]
         labels = _labels(files)
         base = choose_baseline(baseline, files, labels)
         names = _tasks(files, tasks)
@@ -162,7 +165,7 @@ def _tasks(files: Sequence[Embeddings], asked: Iterable[str] | None) -> list[str
     return choose_tasks(common, trained, wanted, str(files[0].path))
 
 
-def _open(source: Source, stack: ExitStack) -> Embeddings:
+def _open(source: Source, stack: ExitStack, groups: str | None) -> Embeddings:
     from reprkit.embeddings import Embeddings
 
     if isinstance(source, Workspace):
@@ -174,4 +177,4 @@ def _open(source: Source, stack: ExitStack) -> Embeddings:
         if not (path / "embeddings.h5").is_file():
             raise InputError(f"{path}: holds no embeddings.h5; give embeddings files, or folders of runs with --seeds")
         path = path / "embeddings.h5"
-    return stack.enter_context(Embeddings(path))
+    return stack.enter_context(Embeddings(path, groups=groups))
