@@ -1,4 +1,4 @@
-"""analysis/COLUMNS.md documents every column that is written, and none that is not."""
+"""docs/results.md documents every column that is written, and none that is not."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ few_shot, few_shot_summary, geometry, ordinal, sensitivity, universality, univer
     )
 )
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "analysis" / "COLUMNS.md"
+PAGE = ROOT / "docs" / "results.md"
 
 CONSTANTS: dict[str, Iterable[str]] = {
     "probes": probe_table.COLUMNS,
