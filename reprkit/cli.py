@@ -12,7 +12,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from reprkit import __version__
+from reprkit import __version__, plugins
 from reprkit.errors import InputError
 from reprkit.exits import OneLineParser, exit_code, is_first_process
 from reprkit.files import check_out_file, check_out_folder
@@ -90,6 +90,7 @@ def _parser() -> OneLineParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"reprkit {__version__}")
+    probes = (*PROBES, *plugins.names("probes"))
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(name: str, action: Callable[[argparse.Namespace], None], text: str, **more: Any) -> Any:
@@ -197,7 +198,7 @@ def _parser() -> OneLineParser:
         help="instead of files: folders of `reprkit run`; methods are compared over their training seeds",
     )  # fmt: skip
     compare.add_argument("--tasks", nargs="+", help="default: those that all encoders were trained for")
-    compare.add_argument("--probes", nargs="+", help=f"any of {' '.join(PROBES)}; svm and trees mean all of theirs")
+    compare.add_argument("--probes", nargs="+", help=f"any of {' '.join(probes)}; svm and trees mean all of theirs")
     compare.add_argument(
         "--parts",
         nargs="+",
@@ -217,7 +218,7 @@ def _parser() -> OneLineParser:
         "geometry",
         _geometry,
         "Measure size, rank, dimension and class structure of embeddings, and whether ordered classes lie in order. "
-        "Needs no probe; what each number means: analysis/COLUMNS.md.",
+        "Needs no probe; what each number means: docs/results.md.",
     )
     geometry.add_argument("embeddings", nargs="+", help=_FILES_HELP)
     geometry.add_argument("--tasks", nargs="+", help="default: those the encoder was trained for")
@@ -265,7 +266,7 @@ def _parser() -> OneLineParser:
     explore.add_argument("--samples", type=int, default=2000, help="test samples on a map (default: %(default)s)")
     explore.add_argument("--perplexity", type=float, default=30.0, help="default: %(default)s")
     explore.add_argument(
-        "--probe", default="linear", choices=[*PROBES, "none"], help="whose predictions can be seen (default: linear)"
+        "--probe", default="linear", choices=[*probes, "none"], help="whose predictions can be seen (default: linear)"
     )
 
     report = command("report", _report, "Draw the figures and write report.html again from the tables of a run.")
@@ -292,6 +293,7 @@ def _recipe_help() -> str:
             lines.append(f"  --{item.name} {_shown(value)}")
             continue
         lines += [f"  --{item.name}.{f.name} {_shown(getattr(value, f.name))}" for f in fields(value)]
+    lines += plugins.described()
     return "\n".join([*lines, "what each field means: `reprkit.recipe`, or training/README.md"])
 
 

@@ -13,6 +13,7 @@ from reprkit.embeddings import sources
 from reprkit.embeddings.dispatch import split_name
 from reprkit.errors import InputError
 from reprkit.exits import OneLineParser, exit_code
+from reprkit.plugins import names
 from reprkit.recipe import PROBE_GROUPS, PROBES
 
 if TYPE_CHECKING:
@@ -24,11 +25,12 @@ _CHECKPOINTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    others = names("probes")
     groups = ", ".join(f"{name} means {' '.join(members)}" for name, members in PROBE_GROUPS.items())
     parser = OneLineParser(
         prog="python -m reprkit.probe",
         description="Fit simple predictors (probes) on frozen embeddings and score them on the test split with 95%\n"
-        "intervals. Hyperparameters are chosen on the validation split only. analysis/COLUMNS.md explains the table.",
+        "intervals. Hyperparameters are chosen on the validation split only. docs/results.md explains the table.",
         epilog="A checkpoint (.safetensors) or run folder is embedded first. Sources of any kinds and tasks make\n"
         f"one table.\n\n{sources()}",
         formatter_class=RawDescriptionHelpFormatter,
@@ -36,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("sources", nargs="+", metavar="CHECKPOINT_OR_EMBEDDINGS")
     parser.add_argument("--data", help="root of the data set, for a checkpoint whose data has moved")
     parser.add_argument("--probes", nargs="+", default=list(PROBES),
-                        help=f"any of {' '.join(PROBES)}; {groups} (default: all)")  # fmt: skip
+                        help=f"any of {' '.join((*PROBES, *others))}; {groups} (default: "
+                        + ("all of reprkit's own)" if others else "all)"))  # fmt: skip
     parser.add_argument("--tasks", nargs="+", help="default: the tasks the encoder was trained for; a source that has "
                         "only some of them is probed on those")  # fmt: skip
     parser.add_argument("--groups", metavar="SEP", help="what precedes the last SEP of an id names the group of its "

@@ -7,11 +7,10 @@ imports neither torch nor NumPy, so that `reprkit --help` is quick.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
+from reprkit import plugins
 from reprkit.errors import InputError
 from reprkit.files import json_digest, slug
 
@@ -52,7 +51,8 @@ class DataConfig:
     """Where images and targets come from.
 
     Attributes:
-        name: data set: digits, rooms, utkface, table, imagefolder, nyuv2, cityscapes, pascal_context or camvid.
+        name: data set: digits, rooms, utkface, table, imagefolder, nyuv2, cityscapes, pascal_context,
+            camvid, or one that an installed package adds.
         root: folder, tar or CSV of the data; digits and rooms need none. `--data` overrides it.
         image_size: pixels that images are resized to: one side (square), or [height, width]; ignored by digits.
         tasks: names of the tasks to learn; empty means the data set's default tasks.
@@ -94,8 +94,9 @@ class ModelConfig:
     """The encoder, how tasks share it, and their heads.
 
     Attributes:
-        encoder: convnet | resnet18 | resnet50 | mobilenet_v2 | swin_t | swin_s | swin_b; where tasks are labelled pixel
-            by pixel it gives a feature map (ResNets: dilated, at an eighth of the image's size) instead of a vector.
+        encoder: convnet | resnet18 | resnet50 | mobilenet_v2 | swin_t | swin_s | swin_b, or one that an installed
+            package adds; where tasks are labelled pixel by pixel it gives a feature map (ResNets: dilated, at an eighth
+            of the image's size) instead of a vector.
         head_hidden: hidden units of each two-layer head of a vector task; 0 makes heads linear.
         weights: local torchvision (.pth) or reprkit (.safetensors) file to start the encoder from.
         structure: split (heads on one shared representation) | mtan (each task attends to the shared feature maps).
@@ -103,7 +104,7 @@ class ModelConfig:
         head_rates: dilations of its 3x3 branches, in cells of the feature map.
     """
 
-    encoder: Literal["convnet", "resnet18", "resnet50", "mobilenet_v2", "swin_t", "swin_s", "swin_b"] = "convnet"
+    encoder: str = "convnet"
     head_hidden: int = 64
     weights: str | None = None
     structure: Literal["split", "mtan"] = "split"
@@ -111,6 +112,8 @@ class ModelConfig:
     head_rates: tuple[int, ...] = (12, 24, 36)
 
     def __post_init__(self) -> None:
+        if self.encoder not in ENCODERS and self.encoder not in plugins.names("encoders"):
+            raise InputError(f"model.encoder: '{self.encoder}' is unknown; {plugins.choices('encoders', ENCODERS)}")
         _check("model.head_hidden", self.head_hidden, self.head_hidden >= 0, "0 (linear heads) or more")
         _check("model.head_channels", self.head_channels, self.head_channels >= 1, "at least 1")
         rates = bool(self.head_rates) and min(self.head_rates) >= 1
@@ -236,7 +239,8 @@ class TrainConfig:
         optimizer: adam | adamw | sgd (momentum 0.9).
         lr: learning rate.
         weight_decay: L2 (adam, sgd) or decoupled (adamw) decay.
-        schedule: constant | cosine (to zero) | poly (to zero, nearly straight) | step (a tenth after each third); per step.
+        schedule: constant | cosine (to zero) | poly (to zero, nearly straight) | step (a tenth after each third); of the
+            rate, step by step.
         precision: float32 | bf16 (autocast and channels_last; the penalty stays float32).
         device: auto (cuda, then mps, then cpu) or a torch device name.
         save_every: seconds between resumable states inside an epoch; one is always written at each epoch's end.
@@ -291,7 +295,8 @@ class ProbeConfig:
 
     Attributes:
         probes: any of ncm, lda, knn, linear, svm_linear, svm_rbf, tree, tree_pca, tree_rotated, mlp; svm stands for
-            both SVMs, trees for the tree on all three bases. ncm and lda are for classes only.
+            both SVMs, trees for the tree on all three bases. ncm and lda are for classes only. Installed packages may
+            add others.
         bootstrap: resamples of the test samples for 95% intervals.
         max_svm: training rows for the exact RBF SVM; above it its Nystroem approximation is fitted, and said so.
         memory_mb: MiB of embeddings up to which a file is held in memory; a larger one is streamed from disk.
@@ -305,7 +310,7 @@ class ProbeConfig:
     few_shot_draws: int = 10
 
     def __post_init__(self) -> None:
-        names = (*PROBES, *PROBE_GROUPS)
+        names = dict.fromkeys((*PROBES, *PROBE_GROUPS, *plugins.names("probes")))
         _check("probe.probes", list(self.probes), set(self.probes) <= set(names), f"some of {', '.join(names)}")
         _check("probe.bootstrap", self.bootstrap, self.bootstrap >= 2, "at least 2")
         _check("probe.max_svm", self.max_svm, self.max_svm >= 100, "at least 100")
@@ -435,10 +440,10 @@ def split_method(method: str) -> tuple[str, tuple[str, ...]]:
         InputError: unknown method or addition, naming those that exist.
     """
     base, *additions = method.split("+")
-    if base not in METHODS and base not in _EXTERNAL and base not in _installed():
+    if base not in METHODS and base not in _EXTERNAL and base not in plugins.names("methods"):
+        own = (*METHODS, *sorted(_EXTERNAL))
         raise InputError(
-            f"method '{method}' is not known; choose from {', '.join([*METHODS, *sorted(_EXTERNAL | _installed())])}, "
-            "each alone or with +dgr, +sam, +pta"
+            f"method '{method}' is not known; {plugins.choices('methods', own)}, each alone or with +dgr, +sam, +pta"
         )
     ordered = tuple(name for name in ADDITIONS if name in additions)
     unknown = [name for name in additions if name not in ADDITIONS]
@@ -483,12 +488,6 @@ def add_method_name(name: str) -> None:
 
 
 _EXTERNAL: set[str] = set()
-
-
-@cache
-def _installed() -> frozenset[str]:
-    """Methods that installed packages offer by the entry point group `reprkit.methods`."""
-    return frozenset(point.name for point in entry_points(group="reprkit.methods"))
 
 
 def config_digest(config: Any) -> str:

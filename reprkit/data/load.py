@@ -6,6 +6,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+from reprkit import plugins
 from reprkit.data.base import ImageDataset, standardised
 from reprkit.errors import InputError
 from reprkit.recipe import DATASETS, DataConfig
@@ -17,6 +18,9 @@ _SCENES = ("nyuv2", "cityscapes", "pascal_context", "camvid")
 def load_dataset(config: DataConfig, cache_dir: Path | None = None) -> ImageDataset:
     """Load the data set that `config` names, with the tasks it asks for.
 
+    Packages add data sets by entry points of the group `reprkit.datasets`: a function of `config` and `cache_dir` that
+    returns an `ImageDataset`; where the recipe names no tasks, all of it are learnt.
+
     Args:
         config: name, root, image size, tasks, ...
         cache_dir: where decoded images are kept; None means $REPRKIT_CACHE, else $XDG_CACHE_HOME/reprkit, else
@@ -26,6 +30,8 @@ def load_dataset(config: DataConfig, cache_dir: Path | None = None) -> ImageData
         InputError: anything wrong with the configuration or the files, in one line that names the mend.
     """
     default: tuple[str, ...]
+    if config.name in DATASETS:
+        plugins.refuse_taken("datasets", config.name)
     if config.name == "digits":
         from reprkit.data.digits import load_digits_pairs
 
@@ -61,10 +67,23 @@ def load_dataset(config: DataConfig, cache_dir: Path | None = None) -> ImageData
         dataset = loader(config.root, config.size, config.tasks, cache_dir)
         default = tuple(task.name for task in dataset.tasks)
     else:
-        raise InputError(f"data.name: '{config.name}' is not a data set; choose from {', '.join(DATASETS)}")
+        dataset = _of_plugin(config, cache_dir)
+        default = tuple(task.name for task in dataset.tasks)
     dataset = dataset.with_tasks(config.tasks or default)
     _check_augment(config, dataset)
     return replace(dataset, tasks=standardised(dataset.tasks, dataset.targets, dataset.split))
+
+
+def _of_plugin(config: DataConfig, cache_dir: Path | None) -> ImageDataset:
+    """The data set of an installed package."""
+    offered = plugins.load("datasets", config.name)
+    if offered is None:
+        raise InputError(f"data.name: '{config.name}' is not a data set; {plugins.choices('datasets', DATASETS)}")
+    load, plugin = offered
+    dataset = plugin.call(load, config, cache_dir)
+    if not isinstance(dataset, ImageDataset):
+        raise plugin.unusable(f"returned a {type(dataset).__name__}, not a reprkit.data.ImageDataset")
+    return dataset
 
 
 def _side(config: DataConfig) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from reprkit import plugins
 from reprkit.errors import InputError
 from reprkit.recipe import ENCODERS
 
@@ -108,13 +109,17 @@ def build_encoder(name: str, in_channels: int = 3, *, dense: bool = False) -> tu
     Args:
         name: `convnet` (D = 128), `resnet18` (512), `resnet50` (2048), `mobilenet_v2` (1280), `swin_t`, `swin_s` (768)
             or `swin_b` (1024); all but the first are torchvision's, with the classifier removed, so that torchvision's
-            weights fit by name.
+            weights fit by name. Packages add others by entry points of the group `reprkit.encoders`: a function of
+            `in_channels` and `dense` that returns what this one returns.
         in_channels: image channels; other than 3 replaces the first convolution.
         dense: give a feature map: a quarter (convnet), an eighth (ResNets) or 1/32 (Swin) of the image's size.
 
     Raises:
         InputError: unknown name, or one without a map.
     """
+    if name not in ENCODERS:
+        return _of_plugin(name, in_channels, dense)
+    plugins.refuse_taken("encoders", name)
     if name == "convnet":
         convnet = ConvNet(in_channels, dense=dense)
         return convnet, convnet.dim
@@ -135,15 +140,25 @@ def build_encoder(name: str, in_channels: int = 3, *, dense: bool = False) -> tu
             first = swin.features[0][0]
             swin.features[0][0] = nn.Conv2d(in_channels, first.out_channels, first.kernel_size, stride=first.stride)
         return (DenseSwin(swin) if dense else swin), dim
-    if name == "mobilenet_v2":
-        if dense:
-            raise InputError(
-                "model.encoder: mobilenet_v2 gives no feature map; dense tasks take convnet, a ResNet or a Swin"
-            )
-        mobilenet = models.mobilenet_v2(weights=None)
-        dim = mobilenet.last_channel
-        mobilenet.classifier = nn.Identity()
-        if in_channels != 3:
-            mobilenet.features[0][0] = nn.Conv2d(in_channels, 32, 3, stride=2, padding=1, bias=False)
-        return mobilenet, dim
-    raise InputError(f"model.encoder: '{name}' is not known; choose from {', '.join(ENCODERS)}")
+    if dense:
+        raise InputError(
+            "model.encoder: mobilenet_v2 gives no feature map; dense tasks take convnet, a ResNet or a Swin"
+        )
+    mobilenet = models.mobilenet_v2(weights=None)
+    dim = mobilenet.last_channel
+    mobilenet.classifier = nn.Identity()
+    if in_channels != 3:
+        mobilenet.features[0][0] = nn.Conv2d(in_channels, 32, 3, stride=2, padding=1, bias=False)
+    return mobilenet, dim
+
+
+def _of_plugin(name: str, in_channels: int, dense: bool) -> tuple[nn.Module, int]:
+    """The encoder of an installed package."""
+    offered = plugins.load("encoders", name)
+    if offered is None:
+        raise InputError(f"model.encoder: '{name}' is not known; {plugins.choices('encoders', ENCODERS)}")
+    build, plugin = offered
+    made = plugin.call(build, in_channels, dense=dense)
+    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module) and isinstance(made[1], int)):
+        raise plugin.unusable("does not give a pair of an nn.Module and the size D of its representation")
+    return made

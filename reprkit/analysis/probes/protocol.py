@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
+from reprkit import plugins
 from reprkit.errors import InputError
 from reprkit.recipe import PROBE_GROUPS, PROBES, config_digest
 
@@ -113,17 +114,24 @@ class Protocol:
 def expand_probes(names: Iterable[str]) -> tuple[str, ...]:
     """Probe names in table order, with `svm` expanded to both SVMs and `trees` to the trees on all three bases.
 
-    `tree` alone is the tree on the raw axes.
+    `tree` alone is the tree on the raw axes. Probes of installed packages (`external`) come last.
 
     Raises:
-        InputError: an unknown name, or none.
+        InputError: an unknown name, or one of an installed package that cannot be used.
     """
     asked: set[str] = set()
+    others = plugins.names("probes")
     for name in names:
-        if name not in (*PROBES, *PROBE_GROUPS, *ALWAYS):
-            raise InputError(f"probe '{name}' is unknown; choose from {', '.join((*PROBES, *PROBE_GROUPS))}")
+        if name in (*PROBES, *PROBE_GROUPS, *ALWAYS):
+            plugins.refuse_taken("probes", name)
+        elif name in others:
+            from reprkit.analysis.probes.external import enrol
+
+            enrol(name)
+        else:
+            raise InputError(f"probe '{name}' is unknown; {plugins.choices('probes', (*PROBES, *PROBE_GROUPS))}")
         asked.update(PROBE_GROUPS.get(name, (name,)))
-    return tuple(name for name in PROBES if name in asked)
+    return tuple(name for name in dict.fromkeys((*PROBES, *others)) if name in asked)
 
 
 def choose_tasks(

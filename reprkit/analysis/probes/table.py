@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from reprkit import plugins
 from reprkit.analysis.groups import COLUMN as GROUP
 from reprkit.analysis.groups import number_groups
 from reprkit.analysis.probes.data import TaskData
@@ -87,8 +88,9 @@ def prediction_table(ids: NDArray[np.str_], data: TaskData, outcomes: Mapping[st
 def columns_by_probe(table: pd.DataFrame) -> dict[str, list[str]]:
     """Probe -> its columns in a table of predictions: one, or one a model; the floor and the own head among them."""
     found: dict[str, list[str]] = {}
+    known = (*PROBES, *ALWAYS, *plugins.names("probes"))
     for column in map(str, table.columns):
         name = column.partition("[")[0]
-        if name in (*PROBES, *ALWAYS):
+        if name in known:
             found.setdefault(name, []).append(column)
     return found

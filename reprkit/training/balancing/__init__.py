@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import copy
 from functools import partial
-from importlib.metadata import entry_points
 from typing import Any
 
+from reprkit import plugins
 from reprkit.errors import InputError
-from reprkit.recipe import BalancingConfig, add_method_name
+from reprkit.recipe import METHODS, BalancingConfig, add_method_name
 from reprkit.training.balancing.auto_lambda import AutoLambda
 from reprkit.training.balancing.cagrad import cagrad
 from reprkit.training.balancing.dwa import DWA
@@ -64,6 +64,8 @@ def build_method(name: str, config: BalancingConfig, num_tasks: int, seed: int) 
     Raises:
         InputError: unknown name.
     """
+    if name in METHODS:
+        plugins.refuse_taken("methods", name)
     c, k = config, num_tasks
     gramian: dict[str, Any] = {
         "level": c.level, "update_every": c.update_every, "weight_heads": c.weight_heads, "num_tasks": k
@@ -97,9 +99,12 @@ def build_method(name: str, config: BalancingConfig, num_tasks: int, seed: int) 
 
 
 def _external(name: str) -> Weighting:
-    if name not in _registered:
-        found = entry_points(group="reprkit.methods", name=name)
-        if not found:
-            raise InputError(f"method '{name}' is not known here; call reprkit.training.balancing.register first")
-        _registered[name] = next(iter(found)).load()
-    return _registered[name]
+    if name in _registered:
+        return _registered[name]
+    offered = plugins.load("methods", name)
+    if offered is None:
+        raise InputError(f"method '{name}' is not known here; call reprkit.training.balancing.register first")
+    weighting, plugin = offered
+    if isinstance(weighting, type) or not callable(weighting):
+        raise plugin.unusable("is no function (or module) from a Gramian [K, K] to weights [K]")
+    return weighting

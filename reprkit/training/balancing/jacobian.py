@@ -20,6 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from reprkit.errors import InputError
 from reprkit.training.balancing.graddrop import graddrop
 from reprkit.training.balancing.method import Method
 from reprkit.training.balancing.pcgrad import pcgrad
@@ -213,6 +214,9 @@ class GramianMethod(JacobianMethod):
             bad = objective.tasks[int((~torch.isfinite(gram.diagonal())).int().argmax())].name
             raise NotFinite(f"the gradient of task '{bad}' became NaN or infinite")
         found = self.weighting(gram, losses=losses) if self.wants_losses else self.weighting(gram)  # type: ignore[call-arg]
+        if not isinstance(found, Tensor) or found.shape != self.current.shape:
+            got = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise InputError(f"a weighting should map a Gramian to weights [{len(self.current)}], but gave {got}")
         self.current.copy_(found.detach().to(self.current))
         return sum_rows(self.current, rows)
 
