@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_limits
 
-from reprkit.analysis.maps import optimise
+from reprkit.analysis.maps import optimise, placing
 from reprkit.analysis.maps.cloud import Cloud
 from reprkit.analysis.maps.linear import principal_map
 from reprkit.analysis.maps.optimise import BARNES_HUT_BELOW, embed_in_plane, initial_points
@@ -99,6 +99,7 @@ def test_without_opentsne_scikit_learn_draws(blobs, monkeypatch, caplog):
 def test_same_bits_for_any_number_of_threads(blobs, monkeypatch, n):
     """Of the optimiser, of NumPy's products and of ours; for both ways to sum repulsion."""
     monkeypatch.setattr(optimise, "EARLY_ITERATIONS", 15)
+    monkeypatch.setattr(placing, "ITERATIONS", 15)  # on busy cores threads wait long for one another
     z, _ = blobs(n)
     new, _ = blobs(n=40, seed=3)
 
