@@ -239,8 +239,8 @@ class TrainConfig:
         optimizer: adam | adamw | sgd (momentum 0.9).
         lr: learning rate.
         weight_decay: L2 (adam, sgd) or decoupled (adamw) decay.
-        schedule: constant | cosine (to zero) | poly (to zero, nearly straight) | step (a tenth after each third); of the
-            rate, step by step.
+        schedule: constant | cosine (to zero) | poly (to zero, nearly straight) | step (a tenth after each third) of
+            the rate, step by step.
         precision: float32 | bf16 (autocast and channels_last; the penalty stays float32).
         device: auto (cuda, then mps, then cpu) or a torch device name.
         save_every: seconds between resumable states inside an epoch; one is always written at each epoch's end.

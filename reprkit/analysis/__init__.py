@@ -18,11 +18,35 @@ if TYPE_CHECKING:
     from reprkit.analysis.geometry import similarity as similarity
     from reprkit.analysis.ordinal import ordinal_alignment as ordinal_alignment
     from reprkit.analysis.probes import probe as probe
+    from reprkit.analysis.probes.estimators import CosineKNNClassifier as CosineKNNClassifier
+    from reprkit.analysis.probes.estimators import CosineKNNRegressor as CosineKNNRegressor
+    from reprkit.analysis.probes.estimators import LinearClassifier as LinearClassifier
+    from reprkit.analysis.probes.estimators import LinearSVMClassifier as LinearSVMClassifier
+    from reprkit.analysis.probes.estimators import LinearSVMRegressor as LinearSVMRegressor
+    from reprkit.analysis.probes.estimators import MLPClassifier as MLPClassifier
+    from reprkit.analysis.probes.estimators import MLPRegressor as MLPRegressor
+    from reprkit.analysis.probes.estimators import NearestClassMean as NearestClassMean
+    from reprkit.analysis.probes.estimators import NystroemClassifier as NystroemClassifier
+    from reprkit.analysis.probes.estimators import NystroemRegressor as NystroemRegressor
+    from reprkit.analysis.probes.estimators import PrunedTreeClassifier as PrunedTreeClassifier
+    from reprkit.analysis.probes.estimators import PrunedTreeRegressor as PrunedTreeRegressor
+    from reprkit.analysis.probes.estimators import RBFSVMClassifier as RBFSVMClassifier
+    from reprkit.analysis.probes.estimators import RBFSVMRegressor as RBFSVMRegressor
+    from reprkit.analysis.probes.estimators import RidgeRegressor as RidgeRegressor
+    from reprkit.analysis.probes.estimators import ShrunkLDA as ShrunkLDA
+    from reprkit.analysis.probes.estimators import estimator_of as estimator_of
     from reprkit.analysis.sensitivity import sensitivity as sensitivity
     from reprkit.analysis.tsne import tsne as tsne
     from reprkit.analysis.universality import universality as universality
     from reprkit.analysis.verdict import collapse_check as collapse_check
     from reprkit.analysis.workspace import Workspace as Workspace
+
+_ESTIMATORS = (
+    "CosineKNNClassifier", "CosineKNNRegressor", "LinearClassifier", "LinearSVMClassifier", "LinearSVMRegressor",
+    "MLPClassifier", "MLPRegressor", "NearestClassMean", "NystroemClassifier", "NystroemRegressor",
+    "PrunedTreeClassifier", "PrunedTreeRegressor", "RBFSVMClassifier", "RBFSVMRegressor", "RidgeRegressor",
+    "ShrunkLDA", "estimator_of",
+)  # fmt: skip
 
 _HOMES = {
     "Workspace": "reprkit.analysis.workspace",
@@ -37,6 +61,7 @@ _HOMES = {
     "similarity": "reprkit.analysis.geometry",
     "tsne": "reprkit.analysis.tsne",
     "universality": "reprkit.analysis.universality",
+    **dict.fromkeys(_ESTIMATORS, "reprkit.analysis.probes.estimators"),
 }
 
 __all__ = list(_HOMES)
