@@ -17,7 +17,10 @@ from reprkit.files import check_out_folder
 def main(arguments: list[str] | None = None) -> int:
     """Write cost_table as CSV, Markdown and LaTeX, and print the Markdown; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", required=True, type=Path, metavar="OUT", help="folder that `reprkit run` wrote")
+    parser.add_argument(
+        "--runs", required=True, action="extend", nargs="+", type=Path, metavar="OUT",
+        help="folders that `reprkit run` wrote",
+    )  # fmt: skip
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write the table to")
     options = parser.parse_args(arguments)
 

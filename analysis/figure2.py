@@ -17,7 +17,10 @@ from reprkit.files import check_out_folder
 def main(arguments: list[str] | None = None) -> int:
     """Write figure2 as PDF, PNG and CSV; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", required=True, type=Path, metavar="OUT", help="folder that `reprkit run` wrote")
+    parser.add_argument(
+        "--runs", required=True, action="extend", nargs="+", type=Path, metavar="OUT",
+        help="folders that `reprkit run` wrote",
+    )  # fmt: skip
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write the figure to")
     parser.add_argument(
         "--bases", nargs="+", default=(), metavar="METHOD", help="methods to show (default: all that have an addition)"

@@ -45,4 +45,4 @@ universality_figure(results.universality)
 
 # %% [markdown]
 # The scripts in `analysis/` write the same as PDF, PNG and CSV, and the tables as CSV, Markdown and LaTeX:
-# `python analysis/figure3.py --runs runs/notebook --out figures`.
+# `python analysis/figure3a.py --runs runs/notebook --out figures`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from reprkit.analysis import style
-from reprkit.analysis.results import Results, load_results, read_json
+from reprkit.analysis.joined import load_folders
+from reprkit.analysis.results import Results, read_json
 from reprkit.analysis.tables import write_table
 from reprkit.analysis.typeset import DASH, latex_table, markdown_table
 from reprkit.errors import InputError
@@ -129,8 +131,8 @@ def cost_note(table: pd.DataFrame, costs: pd.DataFrame) -> str:
     return " ".join(text)
 
 
-def write_cost_table(folder: str | Path, out: str | Path) -> list[Path]:
-    """Write the cost of every method of a results folder as `cost_table.csv` (full numbers), `.md` and `.tex`.
+def write_cost_table(folders: str | Path | Sequence[str | Path], out: str | Path) -> list[Path]:
+    """Write the cost of every method of one or more folders as `cost_table.csv` (full numbers), `.md` and `.tex`.
 
     Returns:
         The paths written.
@@ -138,10 +140,10 @@ def write_cost_table(folder: str | Path, out: str | Path) -> list[Path]:
     Raises:
         InputError: no runs there, or a cost.json is not valid JSON.
     """
-    results = load_results(folder)
+    results = load_folders(folders)
     table = cost_table(results)
     if not len(table):
-        raise InputError(f"{folder}: holds no run; give the folder that `reprkit run` wrote")
+        raise InputError(f"{results.folder}: holds no run; give the folder that `reprkit run` wrote")
     heads, rows = cost_cells(table)
     cells = [
         [style.display(name), *(text for text, _ in row)] for name, row in zip(table["encoder"], rows, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ import pandas as pd
 
 from reprkit.analysis import style
 from reprkit.analysis.gains import addition_gains, gain_sentence, seed_gains
+from reprkit.analysis.joined import load_folders
 from reprkit.analysis.metric_names import heading, printed_with
-from reprkit.analysis.results import Results, load_results
+from reprkit.analysis.results import Results
 from reprkit.analysis.seeds import OVER_SEEDS, over_seeds
 from reprkit.analysis.stats import wilson
 from reprkit.analysis.typeset import DASH, MINUS, latex_table, markdown_table, signed
@@ -82,8 +83,10 @@ def table1_columns(results: Results, rows: dict[str, dict[str, Cell]]) -> list[s
     return [name for name in [*results.tasks, DELTA] if name in found]
 
 
-def write_table1(folder: str | Path, out: str | Path, *, baseline: str = "single") -> list[Path]:
-    """Write Table 1 of a results folder as `table1.csv` (full numbers), `table1.md` and `table1.tex`.
+def write_table1(
+    folders: str | Path | Sequence[str | Path], out: str | Path, *, baseline: str = "single"
+) -> list[Path]:
+    """Write Table 1 of one or more folders as `table1.csv` (full numbers), `table1.md` and `table1.tex`.
 
     Where a method was trained with and without DGR, the paired change of Δ is written beside it as `dgr_gain`, in the
     same three forms.
@@ -92,11 +95,13 @@ def write_table1(folder: str | Path, out: str | Path, *, baseline: str = "single
         The paths written.
 
     Raises:
-        InputError: no results there, or no encoder called `baseline`.
+        InputError: see `load_folders`; or no encoder is called `baseline`.
     """
-    results = load_results(folder)
+    results = load_folders(folders)
     if baseline != "single" and baseline not in results.encoders:
-        raise InputError(f"--baseline: {folder} has no encoder '{baseline}'; choose from {', '.join(results.encoders)}")
+        raise InputError(
+            f"--baseline: {results.folder} has no encoder '{baseline}'; choose from {', '.join(results.encoders)}"
+        )
     rows = table1(results, baseline=baseline)
     columns = table1_columns(results, rows)
     out = Path(out)

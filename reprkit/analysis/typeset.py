@@ -57,5 +57,11 @@ def signed(value: float, digits: int) -> str:
     return text if float(f"{value:.{digits}f}") else text[1:]
 
 
+def plain(value: float, digits: int) -> str:
+    """A number with a minus sign where it is negative, and none before zero."""
+    text = f"{value:.{digits}f}".replace("-", MINUS)
+    return text if float(f"{value:.{digits}f}") else text.lstrip(MINUS)
+
+
 def _line(cells: Sequence[str]) -> str:
     return " & ".join(map(tex_escape, cells)) + r" \\"

@@ -7,6 +7,7 @@ from typing import Any
 
 _HOMES = {
     "additions_figure": "reprkit.analysis.figures.additions",
+    "agreement_figure": "reprkit.analysis.figures.agreement",
     "changes_figure": "reprkit.analysis.figures.changes",
     "curves_figure": "reprkit.analysis.figures.curves",
     "few_shot_figure": "reprkit.analysis.figures.few_shot",

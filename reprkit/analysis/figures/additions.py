@@ -12,7 +12,8 @@ import pandas as pd
 from reprkit.analysis import style
 from reprkit.analysis.figures import marks
 from reprkit.analysis.gains import addition_gains, gain_sentence, seed_gains
-from reprkit.analysis.results import Results, load_results
+from reprkit.analysis.joined import load_folders
+from reprkit.analysis.results import Results
 from reprkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -106,11 +107,13 @@ def additions_figure(gains: pd.DataFrame, bases: Sequence[str] = ()) -> Figure:
     return figure
 
 
-def write_figure2(folder: str | Path, out: str | Path, *, bases: Sequence[str] = ()) -> list[Path]:
-    """Write the paper's Figure 2 of a results folder as `figure2.pdf`, `.png` and `.csv`.
+def write_figure2(
+    folders: str | Path | Sequence[str | Path], out: str | Path, *, bases: Sequence[str] = ()
+) -> list[Path]:
+    """Write the paper's Figure 2 as `figure2.pdf`, `.png` and `.csv`.
 
     Args:
-        folder: a sweep folder.
+        folders: one or more that `reprkit run` wrote, of the same data.
         out: where to write.
         bases: methods to show; none takes those that have an addition, in the paper's order.
 
@@ -120,7 +123,7 @@ def write_figure2(folder: str | Path, out: str | Path, *, bases: Sequence[str] =
     Raises:
         InputError: no method has an addition, or one of `bases` has none, or there are no single-task encoders.
     """
-    results = load_results(folder)
+    results = load_folders(folders)
     chosen = chosen_bases(results, bases)
     gains = seed_gains(results)
     table = addition_gains(gains)

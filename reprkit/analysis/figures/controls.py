@@ -10,7 +10,7 @@ import pandas as pd
 
 from reprkit.analysis import style
 from reprkit.analysis.figures import marks
-from reprkit.analysis.metric_names import metric_name
+from reprkit.analysis.metric_names import in_sentence
 from reprkit.analysis.seeds import over_seeds
 from reprkit.errors import InputError
 from reprkit.tasks import Task
@@ -64,7 +64,7 @@ def controls_figure(
             line[0].set_ylabel(task, fontweight="bold")
             rows = scores[scores["task"] == task]
             metric = str(rows["metric"].iloc[0]) if len(rows) else "accuracy"
-            panels = [("value", f"Linear probe: {metric_name(metric).lower()}", rows)]
+            panels = [("value", f"Linear probe: {in_sentence(metric)}", rows)]
             panels += [(column, title, measured[measured["task"] == task]) for column, title in COLUMNS]
             for axes, (column, title, raw) in zip(line, panels, strict=True):
                 own = summaries[column][summaries[column]["task"] == task]

@@ -1,4 +1,4 @@
-"""Training curves from the metrics of training runs."""
+"""Learning curves from the metrics of training runs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from reprkit.analysis import style
 from reprkit.analysis.figures import marks
+from reprkit.analysis.metric_names import in_sentence
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_DETAILED = 6
+PENALTY = "penalty"
+ROWS = (
+    ("loss", "train", "Training loss"), ("loss", "val", "Validation loss"), ("score", "val", "Validation score"),
+    (PENALTY, "train", "DGR penalty"),
+)  # fmt: skip
+"""Quantity, split and name of each row of panels."""
+
+IN_UNITS = ("abs_error", "mae", "rmse")
+"""Metrics in the unit of their task."""
+
 COLUMNS = ["encoder", "seed", "task", "quantity", "split", "epoch", "value"]
 
 
@@ -50,7 +61,7 @@ def read_curves(runs: Sequence[tuple[str, int, Path]]) -> pd.DataFrame:
                 for task, value in (record.get(quantity) or {}).items():
                     rows.append((encoder, seed, task, quantity, split, epoch, _number(value)))
             if record.get("penalty") is not None:
-                rows.append((encoder, seed, "", "penalty", split, epoch, _number(record["penalty"])))
+                rows.append((encoder, seed, "", PENALTY, split, epoch, _number(record["penalty"])))
     frame = pd.DataFrame(rows, columns=COLUMNS)
     return frame.groupby(COLUMNS[:-1], sort=False)["value"].mean().reset_index()
 
@@ -59,88 +70,75 @@ def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else float("nan")
 
 
-def curves_figure(curves: pd.DataFrame, *, tasks: Mapping[str, Task] | None = None) -> Figure:
-    """A column a task: loss on train (dashed) and validation (solid), then validation score; last, the DGR penalty.
+def curves_figure(
+    curves: pd.DataFrame, *, tasks: Mapping[str, Task] | None = None, metrics: Mapping[str, str] | None = None
+) -> Figure:
+    """A column a task; down: training loss, validation loss, validation score (the headline metric), DGR penalty.
 
-    Thin lines are seeds, thick ones their mean. With more than 6 encoders only validation and means are drawn, and an
-    addition shows in the line style; of more than 12, the 12 of `style.pictured`, and the note says so.
+    Lines are means over seeds, bands reach from the least to the greatest seed. With more than 6 encoders there are no
+    bands, and an addition shows in the line style; of more than 12, the 12 of `style.pictured`, and the note says so.
 
     Args:
         curves: frame made by `read_curves`.
-        tasks: task records, for the order of columns.
+        tasks: task records, for the order of columns and units.
+        metrics: metric of each task's score; a task that is not there has a score without a name.
 
     Raises:
         InputError: the frame is empty.
     """
     known = style.encoder_order(curves.loc[curves["task"] != "", "encoder"])
     if not known:
-        raise InputError("training curves: no metrics were recorded; train first")
+        raise InputError("learning curves: no metrics were recorded; train first")
+    tasks, metrics = tasks or {}, metrics or {}
     chosen = style.pictured(known)
     curves = curves[curves["encoder"].isin(chosen)]
     plain = len(chosen) > MOST_DETAILED
-    named = curves[curves["task"] != ""]
-    names = marks.task_order(named["task"], list(tasks or ()))
-    penalty = curves[curves["quantity"] == "penalty"]
-    scored = curves[(curves["quantity"] == "score") & (curves["split"] == "val")]
-    rows = 1 + int(len(scored) > 0) + int(len(penalty) > 0)
-    look = style.encoder_styles(curves["encoder"])
+    names = marks.task_order(curves.loc[curves["task"] != "", "task"], list(tasks))
+    rows = [(q, s, text) for q, s, text in ROWS if ((curves["quantity"] == q) & (curves["split"] == s)).any()]
+    look = style.encoder_styles(chosen)
     with style.context():
-        figure = style.new_figure(max(2.5 * len(names) + 0.8, 5.2), 1.9 * rows + 0.9)
-        layout = figure.subplots(rows, len(names), squeeze=False, sharex=True)
-        for column, task in enumerate(names):
-            own = named[(named["task"] == task) & (named["quantity"] == "loss")]
-            top = layout[0, column]
-            if not plain:
-                _lines(top, own[own["split"] == "train"], look, dashed=True)
-            _lines(top, own[own["split"] == "val"], look, plain=plain)
-            top.set_title(task)
-            if len(scored):
-                _lines(layout[1, column], scored[scored["task"] == task], look, plain=plain)
-        layout[0, 0].set_ylabel("Validation loss" if plain else "Loss")
-        if len(scored):
-            layout[1, 0].set_ylabel("Validation score")
-        if len(penalty):
-            last = layout[rows - 1]
-            trained = penalty[penalty["split"] == "train"]
-            _lines(last[0], trained if len(trained) else penalty, look, plain=plain)
-            last[0].set_ylabel("DGR penalty")
-            last[0].set_xlabel("Epoch")
-            for spare in last[1:]:
+        figure = style.new_figure(max(2.5 * len(names) + 0.8, 5.2), 1.8 * len(rows) + 0.9)
+        layout = figure.subplots(len(rows), len(names), squeeze=False, sharex=True)
+        for line, (quantity, split, text) in zip(layout, rows, strict=True):
+            own = curves[(curves["quantity"] == quantity) & (curves["split"] == split)]
+            shown = [""] if quantity == PENALTY else names
+            for axes, task in zip(line, shown, strict=False):
+                _lines(axes, own[own["task"] == task], look, plain=plain)
+                if quantity == "score" and task in metrics:
+                    unit = f" ({tasks[task].unit})" if task in tasks and metrics[task] in IN_UNITS else ""
+                    axes.set_ylabel(f"Validation {in_sentence(metrics[task])}{unit}", fontsize=7.5)
+            if not line[0].get_ylabel():
+                line[0].set_ylabel(text)
+            for spare in line[len(shown) :]:
                 spare.remove()
-            for axes in layout[rows - 2, 1:]:
-                axes.tick_params(labelbottom=True)
-                axes.set_xlabel("Epoch")
-        else:
-            for axes in layout[-1]:
-                axes.set_xlabel("Epoch")
-        panels = [axes for axes in layout.ravel() if axes.figure is not None]
-        marks.encoder_legend(figure, panels)
-        several = curves["seed"].nunique() > 1
-        seeds = ", thin lines: seeds, thick: their mean" if several else ""
-        text = f"Loss: train dashed, validation solid{seeds}."
-        if plain:
-            text = "Means over seeds; each seed and the training loss are in the CSV file." if several else ""
+        for axes, task in zip(layout[0], names, strict=True):
+            axes.set_title(task)
+        for column in range(len(names)):
+            last = [axes for axes in layout[:, column] if axes.figure is not None][-1]
+            last.tick_params(labelbottom=True)
+            last.set_xlabel("Epoch")
+        marks.encoder_legend(figure, [axes for axes in layout.ravel() if axes.figure is not None])
+        text = ""
+        if curves["seed"].nunique() > 1:
+            bands = "each seed is in the CSV file" if plain else "bands: from the least to the greatest seed"
+            text = f"Lines: means over seeds; {bands}."
         marks.note(figure, (text + marks.chosen_note(chosen, known)).strip())
     return figure
 
 
-def _lines(
-    axes: Axes, frame: pd.DataFrame, look: Mapping[str, dict[str, str]], *, dashed: bool = False, plain: bool = False
-) -> None:
-    for encoder in look:
-        own = frame[frame["encoder"] == encoder]
+def _lines(axes: Axes, frame: pd.DataFrame, look: Mapping[str, dict[str, str]], *, plain: bool) -> None:
+    for encoder, own in ((name, frame[frame["encoder"] == name]) for name in look):
         if not len(own):
             continue
-        dash: Any = style.dashes(encoder) if plain else (0, (3, 2)) if dashed else "-"
         table = own.pivot_table(index="epoch", columns="seed", values="value", aggfunc="mean").sort_index()
-        colour = look[encoder]["color"]
+        colour, mean = look[encoder]["color"], table.mean(axis=1)
         if table.shape[1] > 1 and not plain:
-            axes.plot(table.index, table.to_numpy(), color=colour, linewidth=0.6, alpha=0.45, linestyle=dash)
-        mean = table.mean(axis=1)
+            axes.fill_between(
+                table.index, table.min(axis=1), table.max(axis=1), color=colour, alpha=0.15, linewidth=0,
+                label=f"_seeds {encoder}",
+            )  # fmt: skip
         one_point: dict[str, Any] = {"marker": look[encoder]["marker"], "markersize": 4} if len(mean) == 1 else {}
-        axes.plot(
-            mean.index, mean, color=colour, linewidth=1.4, linestyle=dash,
-            label=f"_train {encoder}" if dashed else encoder, **one_point,
-        )  # fmt: skip
+        dash = style.dashes(encoder) if plain else "-"
+        axes.plot(mean.index, mean, color=colour, linewidth=1.4, linestyle=dash, label=encoder, **one_point)
     axes.grid(visible=True)
     axes.locator_params(axis="x", integer=True)

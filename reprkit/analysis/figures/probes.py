@@ -10,8 +10,9 @@ import pandas as pd
 
 from reprkit.analysis import style
 from reprkit.analysis.figures import marks
-from reprkit.analysis.metric_names import metric_name
+from reprkit.analysis.metric_names import in_sentence, metric_name
 from reprkit.analysis.seeds import over_seeds
+from reprkit.analysis.typeset import plain
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 
@@ -101,7 +102,7 @@ def _beside(
             axes.axhline(floor, color=style.GREY, linestyle=(0, (4, 3)), linewidth=0.9, zorder=1, label="_floor")
         elif np.isfinite(floor):
             axes.text(
-                0.03, 0.02, f"ignoring the embedding: {floor:.2f} ↓", transform=axes.transAxes, fontsize=6.5,
+                0.03, 0.02, f"ignoring the embedding: {plain(floor, 2)} ↓", transform=axes.transAxes, fontsize=6.5,
                 color=style.GREY, va="bottom",
             )  # fmt: skip
     marks.encoder_legend(figure, panels)
@@ -118,8 +119,8 @@ def _in_rows(
     layout = figure.subplots(len(names), len(groups), squeeze=False, sharey=True)
     for row, task in zip(layout, names, strict=True):
         kind = str(ladder.loc[ladder["task"] == task, "metric"].iloc[0])
-        floor = f" ({floors[task]:.2f} without the embedding)" if np.isfinite(floors[task]) else ""
-        row[0].set_ylabel(f"{task}: {metric_name(kind).lower()}{floor}", fontweight="bold")
+        floor = f" ({plain(floors[task], 2)} without the embedding)" if np.isfinite(floors[task]) else ""
+        row[0].set_ylabel(f"{task}: {in_sentence(kind)}{floor}", fontweight="bold")
         for axes, probe in zip(row, groups, strict=True):
             own, raw = (f[(f["task"] == task) & (f["probe"] == probe)] for f in (summary, ladder))
             marks.draw_rows(axes, own, raw, encoders=encoders)

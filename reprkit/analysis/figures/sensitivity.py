@@ -14,6 +14,7 @@ from reprkit.analysis.figures.probes import PROBE_NAMES, headline
 from reprkit.analysis.metric_names import metric_name
 from reprkit.analysis.seeds import OVER_SAMPLES, OVER_SEEDS, over_seeds
 from reprkit.analysis.sensitivity import summarise_sensitivity
+from reprkit.analysis.typeset import plain
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 
@@ -135,7 +136,7 @@ def _fit(axes: Axes, dots: pd.Series, bands: pd.DataFrame, floor: float) -> None
         axes.axvline(floor, color=style.GREY, linestyle=(0, (4, 3)), linewidth=0.9, zorder=1, label="_floor")
     elif np.isfinite(floor):
         axes.text(
-            0.0, 1.01, f"\N{LEFTWARDS ARROW} floor {floor:.2f}", transform=axes.transAxes, fontsize=6.5,
+            0.02, 0.01, f"\N{LEFTWARDS ARROW} floor {plain(floor, 2)}", transform=axes.transAxes, fontsize=6.5,
             color=style.GREY, va="bottom",
         )  # fmt: skip
 

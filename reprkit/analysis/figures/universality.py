@@ -69,7 +69,10 @@ def universality_figure(
         for axes, (column, title) in zip(made, panels, strict=True):
             summaries.append(_draw(axes, frame, column, groups))
             axes.set_title(title, fontsize=8, fontweight="normal")
-            axes.set_xticklabels(groups, rotation=20 if max(map(len, groups)) > 8 else 0)
+            if max(map(len, groups)) > 8:
+                axes.set_xticklabels(groups, rotation=25, ha="right", rotation_mode="anchor")
+            else:
+                axes.set_xticklabels(groups)
         marks.encoder_legend(figure, made)
         marks.note(figure, f"{start} {marks.interval_note(summaries[0], one_seed=ONE_SEED)}")
     return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from reprkit.analysis import style
+from reprkit.analysis.agreement import agreement_marks, can_agree
 from reprkit.analysis.differences import differences
 from reprkit.analysis.figures.additions import TITLE as ADDITIONS
 from reprkit.analysis.figures.additions import additions_figure
+from reprkit.analysis.figures.agreement import TITLE as AGREEMENT
+from reprkit.analysis.figures.agreement import agreement_figure
 from reprkit.analysis.figures.changes import changes_figure
 from reprkit.analysis.figures.controls import controls_figure
 from reprkit.analysis.figures.curves import curves_figure
@@ -22,6 +25,7 @@ from reprkit.analysis.figures.probes import probe_figure
 from reprkit.analysis.figures.sensitivity import sensitivity_figure
 from reprkit.analysis.figures.universality import universality_figure
 from reprkit.analysis.gains import addition_gains, seed_gains
+from reprkit.analysis.joined import load_folders
 from reprkit.analysis.results import Results, load_results
 from reprkit.errors import InputError
 
@@ -36,9 +40,10 @@ TITLES = {
     "few_shot": "Accuracy by labelled samples a class",
     "differences": "Paired differences of test accuracy",
     "universality": "Universality, beside scale and dimension",
+    "agreement": AGREEMENT,
     "controls": "Controls beside the encoders",
     "tsne": "t-SNE maps of the test embeddings",
-    "curves": "Training curves",
+    "curves": "Learning curves",
 }
 
 
@@ -83,6 +88,9 @@ def draw_all(results: Results, changes: pd.DataFrame | None = None) -> Iterator[
             name = "universality" if head == heads[0] else f"universality-{head}"
             data = frame if head is None else frame[frame["head"] == head]
             yield Drawn(name, TITLES["universality"], universality_figure(data, head=head, tasks=tasks), data)
+    if can_agree(results):
+        table = agreement_marks(results)
+        yield Drawn("agreement", TITLES["agreement"], agreement_figure(table, tasks=tasks), table)
     if len(results.universality) and len(results.control_universality):
         controls = results.control_probes, results.control_universality
         figure = controls_figure(results.probes, results.universality, *controls, tasks=tasks)
@@ -95,7 +103,7 @@ def draw_all(results: Results, changes: pd.DataFrame | None = None) -> Iterator[
             data = results.tsne[results.tsne["seed"] == seed]
             yield Drawn(name, TITLES["tsne"], figure, data, in_report=seed == seeds[0])
     if len(results.curves):
-        yield Drawn("curves", TITLES["curves"], curves_figure(results.curves, tasks=tasks), results.curves)
+        yield Drawn("curves", TITLES["curves"], _curves(results), results.curves)
 
 
 def write_figures(results: Results | str | Path, out: str | Path | None = None) -> list[Path]:
@@ -117,25 +125,59 @@ def write_figures(results: Results | str | Path, out: str | Path | None = None) 
     ]
 
 
-def write_figure3(folder: str | Path, out: str | Path, *, seed: int | None = None) -> list[Path]:
-    """Write the two halves of the paper's Figure 3 of a results folder, as far as its results allow.
+def write_figure3a(folders: str | Path | Sequence[str | Path], out: str | Path) -> list[Path]:
+    """Write the paper's Figure 3(a), simple predictors on frozen embeddings, as `figure3a.pdf`, `.png` and `.csv`.
 
     Args:
-        folder: a sweep or run folder.
-        out: where `figure3a` (probes) and `figure3b` (t-SNE) are written.
+        folders: one or more that `reprkit run` wrote, of the same data.
+        out: where to write.
+
+    Raises:
+        InputError: see `load_folders`; or there are no probes.
+    """
+    results = load_folders(folders)
+    if not len(results.probes):
+        raise InputError(f"{results.folder}: holds no probes.csv; probe the embeddings first")
+    figure = probe_figure(results.probes, tasks=results.tasks)
+    return style.save(figure, Path(out) / "figure3a", results.probes, title=TITLES["probes"])
+
+
+def write_figure3b(
+    folders: str | Path | Sequence[str | Path], out: str | Path, *, seed: int | None = None
+) -> list[Path]:
+    """Write the paper's Figure 3(b), t-SNE maps, as `figure3b.pdf`, `.png` and `.csv`.
+
+    Args:
+        folders: one or more that `reprkit run` wrote, of the same data.
+        out: where to write.
         seed: training seed of the maps; None takes the lowest.
 
     Raises:
-        InputError: the folder holds neither probes nor maps, or no map of that seed.
+        InputError: see `load_folders`; or there are no maps, or none of that seed.
     """
-    results, out = load_results(folder), Path(out)
-    written = []
-    if len(results.probes):
-        figure = probe_figure(results.probes, tasks=results.tasks)
-        written += style.save(figure, out / "figure3a", results.probes, title=TITLES["probes"])
-    if len(results.tsne):
-        figure = tsne_figure(results.tsne, results.tasks, results.tsne_quality, seed=seed)
-        written += style.save(figure, out / "figure3b", results.tsne, title=TITLES["tsne"])
-    if not written:
-        raise InputError(f"{folder}: holds neither probes.csv nor tsne.csv; probe and map the embeddings first")
-    return written
+    results = load_folders(folders)
+    if not len(results.tsne):
+        raise InputError(f"{results.folder}: holds no tsne.csv; map the embeddings first")
+    figure = tsne_figure(results.tsne, results.tasks, results.tsne_quality, seed=seed)
+    return style.save(figure, Path(out) / "figure3b", results.tsne, title=TITLES["tsne"])
+
+
+def write_learning_curves(folders: str | Path | Sequence[str | Path], out: str | Path) -> list[Path]:
+    """Write the learning curves as `learning_curves.pdf`, `.png` and `.csv`.
+
+    Args:
+        folders: one or more that `reprkit run` wrote, of the same data.
+        out: where to write.
+
+    Raises:
+        InputError: see `load_folders`; or no run recorded its metrics.
+    """
+    results = load_folders(folders)
+    if not len(results.curves):
+        raise InputError(f"{results.folder}: holds no metrics.jsonl in any run; train first")
+    return style.save(_curves(results), Path(out) / "learning_curves", results.curves, title=TITLES["curves"])
+
+
+def _curves(results: Results) -> Figure:
+    metrics = dict(zip(results.scores["task"], results.scores["metric"], strict=True))
+    return curves_figure(results.curves, tasks=results.tasks, metrics=metrics)

@@ -112,11 +112,11 @@ def frames():
     return make_frames()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make():
     return make_frames
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write():
     return write_sweep

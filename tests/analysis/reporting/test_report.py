@@ -1,10 +1,7 @@
 """The report: complete, offline, honest, and the same bytes for the same results."""
 
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,8 +17,6 @@ from reprkit.analysis.summary import summary_sentences
 from reprkit.analysis.tables import DELTA, latex, table1, table1_columns
 from reprkit.analysis.typeset import tex_escape
 from reprkit.errors import InputError
-
-ROOT = Path(__file__).parents[3]
 
 
 class Page(HTMLParser):
@@ -276,23 +271,6 @@ def test_latex_specials_are_escaped():
     assert tex_escape(r"a_b & 50% {x}\y^~#$") == (
         r"a\_b \& 50\% \{x\}\textbackslash{}y\textasciicircum{}\textasciitilde{}\#\$"
     )
-
-
-@pytest.mark.parametrize(("script", "made"), [("figure3", "figure3b.pdf"), ("table1", "table1.tex")])
-def test_scripts(tmp_path, make, write, script, made):
-    folder = write(tmp_path / "s", make(seeds=1, methods=["single", "vanilla"]))
-
-    def call(*arguments):
-        command = [sys.executable, str(ROOT / "analysis" / f"{script}.py"), *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
-
-    assert call("--runs", folder, "--out", tmp_path / "out").returncode == 0
-    assert (tmp_path / "out" / made).is_file()
-    wrong = call("--runs", tmp_path / "nope", "--out", tmp_path / "out")
-    assert wrong.returncode == 2
-    assert wrong.stderr.count("\n") == 1
-    assert "no such folder" in wrong.stderr
-    assert "--runs" in call("--help").stdout
 
 
 def test_settings_tried_are_shown_where_there_was_a_choice(tmp_path, make, write):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Figure 3 of the paper, done properly: simple predictors on frozen embeddings (a) and t-SNE maps (b).
+"""Learning curves: loss and headline metric of every task by epoch, on train and validation, and the DGR penalty.
 
-Example: python analysis/figure3.py --runs runs/digits --out figures
+Example: python analysis/learning_curves.py --runs runs/digits --out figures
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from reprkit.files import check_out_folder
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write figure3a and figure3b as PDF, PNG and CSV; returns the exit code."""
+    """Write learning_curves as PDF, PNG and CSV; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", required=True, type=Path, metavar="OUT", help="folder that `reprkit run` wrote")
+    parser.add_argument(
+        "--runs", required=True, action="extend", nargs="+", type=Path, metavar="OUT",
+        help="folders that `reprkit run` wrote",
+    )  # fmt: skip
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write the figure to")
-    parser.add_argument("--seed", type=int, help="training seed of the maps (default: the lowest)")
     options = parser.parse_args(arguments)
 
     def draw() -> None:
         check_out_folder(options.out)
-        from reprkit.analysis.figures.write import write_figure3
+        from reprkit.analysis.figures.write import write_learning_curves
 
-        for path in write_figure3(options.runs, options.out, seed=options.seed):
+        for path in write_learning_curves(options.runs, options.out):
             print(path)
 
     return exit_code(draw)
