@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from reprkit.errors import InputError
 from reprkit.models.heads import LinearHead, MLPHead
@@ -40,23 +42,43 @@ from reprkit.training.ranks import Ranks
 
 Representation = Tensor | tuple[Tensor, ...]
 Counts = Mapping[str, float] | None
+Loss = Callable[[Any, Any], Tensor]
+"""(outputs of a head, targets) -> a scalar, such as `nn.CrossEntropyLoss()`."""
+
+
+@dataclass(frozen=True)
+class PlainLoss:
+    """A loss that is no `Task`'s, with the part of its face that is needed here.
+
+    Attributes:
+        name: of the task.
+        function: applied as it is: it also decides what a missing target is.
+    """
+
+    name: str
+    function: Loss
+
+    def loss(self, outputs: Any, targets: Any, count: float | None = None) -> Tensor:
+        """The loss of a batch; `count` is not used."""
+        return self.function(outputs, targets)
 
 
 class DummyGradientNorm(nn.Module):
     """The penalty R as a function of a representation and its targets.
 
-    Use it in any training loop::
+    Use it in any training loop, with the losses that the loop has (or with `Task`s, which bring their own)::
 
-        penalty = DummyGradientNorm(model.heads, tasks)
-        loss = sum(task.loss(model.heads[task.name](z), targets[task.name]) for task in tasks)
+        penalty = DummyGradientNorm(heads, {"kind": nn.CrossEntropyLoss(), "age": nn.MSELoss()})
+        loss = sum(of_task(heads[name](z), targets[name]) for name, of_task in losses.items())
         (loss + 0.1 * penalty(z, targets)).backward()
 
     The dummies belong to this module, not to the model, ask for no gradient and are always used detached: nothing
     trains them. Constructing it and calling it leave torch's random state as it was, on every device.
 
     Args:
-        heads: task name -> head; dummies have the same architecture and fresh weights.
-        tasks: the tasks whose losses are differentiated; each has a head.
+        heads: task name -> head, any module with parameters that `reset_parameters()` of its parts draws anew; dummies
+            have the same architecture and fresh weights.
+        tasks: the tasks whose losses are differentiated, each with a head: `Task`s, or task name -> `Task` or loss.
         num_dummies: dummies a task (the paper: 3).
         power: 1 for the norm, 2 for its square.
         seed: of the dummies' weights and of the control's directions.
@@ -69,6 +91,9 @@ class DummyGradientNorm(nn.Module):
         ranks: the processes of a distributed run; None means this one alone.
         control: `random_direction` keeps R's value and the norm of its gradient at z, and replaces the
             gradient's direction by a random one: it tells whether the direction matters.
+
+    Raises:
+        InputError: a task without a head, or a head without parameters or with ones that cannot be drawn anew.
     """
 
     generator_state: Tensor
@@ -76,7 +101,7 @@ class DummyGradientNorm(nn.Module):
     def __init__(
         self,
         heads: Mapping[str, nn.Module],
-        tasks: Sequence[Task],
+        tasks: Sequence[Task] | Mapping[str, Task | Loss],
         *,
         num_dummies: int = 3,
         power: Literal[1, 2] = 1,
@@ -92,7 +117,10 @@ class DummyGradientNorm(nn.Module):
             raise ValueError(f"power must be 1 or 2, not {power}")
         if num_dummies < 1:
             raise ValueError(f"num_dummies must be at least 1, not {num_dummies}")
-        self.tasks = tuple(tasks)
+        self.tasks = _named(tasks)
+        for task in self.tasks:
+            if task.name not in heads:
+                raise InputError(f"DGR: task '{task.name}' has no head; there are heads of {', '.join(heads)}")
         self.power = power
         self.estimator = estimator
         self.step = step
@@ -108,6 +136,7 @@ class DummyGradientNorm(nn.Module):
                 for _ in range(num_dummies)
             )
         self.requires_grad_(False)
+        self._apply(lambda tensor: tensor)
         generator = torch.Generator().manual_seed(int(stream[1]))
         self.register_buffer("generator_state", generator.get_state())
         if estimator == "finite_difference" and any(_has_relu(head) for head in self.sets.modules()):
@@ -122,6 +151,14 @@ class DummyGradientNorm(nn.Module):
         """Keep the dummies fixed functions: dropout off, BatchNorm with stored statistics, whatever `mode`."""
         return super().train(False)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DummyGradientNorm:
+        """Follow the model to its device and to float64, but not to 16 bits: R is computed in float32."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for tensor in (*self.sets.parameters(), *self.sets.buffers()):
+            if tensor.is_floating_point() and tensor.element_size() < 4:
+                tensor.data = tensor.data.float()
+        return self
+
     def forward(
         self, z: Representation, targets: Mapping[str, Tensor], counts: Mapping[str, float] | None = None
     ) -> Tensor:
@@ -129,12 +166,30 @@ class DummyGradientNorm(nn.Module):
 
         In a distributed run (`ranks`) the dummy gradients are averaged over ranks before the norm is taken: R is that
         of the global batch, and the gradient at this rank's z becomes R's when parameter gradients are averaged.
+        Without ranks, R is that of the batch it is given: of this rank's, or of one of several accumulated batches.
+
+        Under `torch.no_grad()` and `torch.inference_mode()` R has its value and no graph.
 
         Args:
             z: what the heads take: [B, D], or a tuple of feature maps.
-            targets: task name -> [B] targets; missing ones take no part.
-            counts: task name -> what its losses are divided by (see `Task.loss`); None means its valid targets.
+            targets: task name -> [B] targets; missing ones (see `Task`) take no part.
+            counts: task name -> what its losses are divided by (see `Task.loss`); None means its valid targets. Losses
+                that are no `Task`'s do not use it.
+
+        Raises:
+            InputError: a task without targets.
         """
+        if torch.compiler.is_compiling():  # a double backward cannot be compiled; the rest of the step still is
+            return torch.compiler.disable(self._eager)(z, targets, counts)  # type: ignore[no-untyped-call]
+        return self._eager(z, targets, counts)
+
+    def _eager(self, z: Representation, targets: Mapping[str, Tensor], counts: Counts) -> Tensor:
+        if torch.is_inference_mode_enabled():
+            with torch.inference_mode(False), torch.no_grad():
+                return self._eager(_copied(z), _copied(targets), counts)
+        for task in self.tasks:
+            if task.name not in targets:
+                raise InputError(f"DGR: no targets of task '{task.name}'; there are those of {', '.join(targets)}")
         leaves = z if isinstance(z, tuple) else (z,)
         with torch.autocast(leaves[0].device.type, enabled=False):
             leaves = tuple(leaf if leaf.dtype == torch.float64 else leaf.float() for leaf in leaves)
@@ -144,14 +199,16 @@ class DummyGradientNorm(nn.Module):
 
     def _penalty(self, z: tuple[Tensor, ...], targets: Mapping[str, Tensor], counts: Counts) -> Tensor:
         dummies = [[heads[k] for heads in self.sets] for k in range(len(self.tasks))]  # type: ignore[index]
-        if self.estimator == "exact" and len(z) == 1 and all(can_stack(group) for group in dummies):
+        tasks = [task for task in self.tasks if isinstance(task, Task)]
+        stacks = len(tasks) == len(self.tasks) and all(can_stack(group) for group in dummies)
+        if self.estimator == "exact" and len(z) == 1 and stacks:
             mean = self.ranks.mean_through if self.ranks.world > 1 else None
-            squared = stacked_norms(z[0], dummies, self.tasks, targets, counts, mean)
+            squared = stacked_norms(z[0], dummies, tasks, targets, counts, mean)
             return (squared if self.power == 2 else safe_sqrt(squared)).sum(0).mean()
         cut = tuple(leaf.detach().requires_grad_() for leaf in z)
         kernels = Kernels(cut)
         value = torch.zeros((), dtype=z[0].dtype, device=z[0].device)
-        with torch.enable_grad():
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no double backward
             for term in self._terms(kernels, targets, counts):
                 torch.autograd.backward(term / len(self.sets), inputs=kernels.leaves)
                 value += term.detach() / len(self.sets)
@@ -249,9 +306,14 @@ def fresh_head(head: nn.Module, activation: str = "same") -> nn.Module:
     """A head of the same architecture with fresh weights from the global generator.
 
     Raises:
-        InputError: an activation other than `same` for a head that is neither linear nor of two layers.
+        InputError: an activation other than `same` for a head that is neither linear nor of two layers; a head without
+            parameters, with lazy ones, or with ones that cannot be drawn anew.
     """
-    like = next(head.parameters())
+    like = next(head.parameters(), None)
+    if like is None:
+        raise InputError(f"a {type(head).__name__} without parameters is no head: there is nothing to draw anew")
+    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in head.parameters()):
+        raise InputError(f"a {type(head).__name__} has lazy parameters still; send one batch through the model first")
     if isinstance(head, MLPHead) and activation != "same":
         dim, hidden, outputs = head.hidden.in_features, head.hidden.out_features, head.out.out_features
         fresh: nn.Module = (
@@ -261,13 +323,42 @@ def fresh_head(head: nn.Module, activation: str = "same") -> nn.Module:
     if activation != "same" and not isinstance(head, LinearHead):
         raise InputError(f"dgr.activation: dummies of a {type(head).__name__} keep its own activations; use same")
     fresh = copy.deepcopy(head).to("cpu")
+    late = []
     for module in fresh.modules():
-        reset = getattr(module, "reset_parameters", None)
-        if callable(reset):
+        if callable(reset := getattr(module, "reset_parameters", None)):
             reset()
+        elif callable(reset := getattr(module, "_reset_parameters", None)):  # PyTorch's attention and transformers
+            late.append(reset)
         elif any(True for _ in module.parameters(recurse=False)):
-            raise TypeError(f"{type(module).__name__} in a head has no reset_parameters(): it cannot be made a dummy")
+            raise InputError(
+                f"{type(module).__name__} in a head has no reset_parameters(), which draws its parameters anew: add it"
+            )
+    for reset in late:  # after their parts, whose parameters they set too
+        reset()
+    for (name, old), new in zip(head.named_parameters(), fresh.parameters(), strict=True):
+        if (
+            old.requires_grad
+            and old.numel() > 1
+            and torch.equal(old.to(new.device), new)
+            and not (new == new.flatten()[0]).all()
+        ):
+            raise InputError(f"reset_parameters() of a {type(head).__name__} leaves '{name}' as it was; draw it anew")
     return fresh.to(like.device)
+
+
+def _named(tasks: Sequence[Task] | Mapping[str, Task | Loss]) -> tuple[Task | PlainLoss, ...]:
+    if not isinstance(tasks, Mapping):
+        return tuple(tasks)
+    return tuple(
+        replace(task, name=name) if isinstance(task, Task) else PlainLoss(name, task) for name, task in tasks.items()
+    )
+
+
+def _copied(x: Any) -> Any:
+    """Tensors that autograd may keep, of such as inference mode made."""
+    if isinstance(x, Mapping):
+        return {name: _copied(one) for name, one in x.items()}
+    return tuple(map(_copied, x)) if isinstance(x, tuple) else x.clone() if isinstance(x, Tensor) else x
 
 
 def _has_relu(module: nn.Module) -> bool:
