@@ -279,7 +279,18 @@ def _parser() -> OneLineParser:
     )
     inspect.add_argument("file")
 
-    command("doctor", _doctor, "Check the installation and name what is wrong and how to mend it.")
+    doctor = command(
+        "doctor",
+        _doctor,
+        "Check the installation, this machine and this folder, and name what is wrong and the line that mends it. "
+        "Exits with 1 if anything is broken.",
+    )
+    doctor.add_argument(
+        "paths", nargs="*", metavar="RUN_OR_RECIPE", help="folders of runs and recipes to check as well"
+    )
+    doctor.add_argument(
+        "--mend", action="store_true", help="remove half-written files of killed processes, older than a day"
+    )
     return parser
 
 
@@ -535,9 +546,9 @@ def _inspect(args: argparse.Namespace) -> None:
 
 
 def _doctor(args: argparse.Namespace) -> None:
-    from reprkit.inspection import doctor
+    from reprkit.doctor import doctor
 
-    doctor()
+    doctor([Path(path) for path in args.paths], mend=args.mend)
 
 
 if __name__ == "__main__":

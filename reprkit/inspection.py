@@ -1,12 +1,11 @@
-"""`reprkit inspect` and `reprkit doctor`: what a file is, and whether this installation works."""
+"""`reprkit inspect`: what a file is."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from reprkit.environment import environment
-from reprkit.errors import Failed, InputError
+from reprkit.errors import InputError
 
 
 def describe_path(path: Path) -> str:
@@ -68,38 +67,3 @@ def _describe_folder(path: Path) -> str:
         state = "finished" if (path / "training.json").is_file() else "unfinished: the same command continues it"
         return f"run folder ({state})\n{_describe_checkpoint(best)}"
     raise InputError(f"{path}: not a folder that `reprkit run` or `reprkit train` wrote")
-
-
-def doctor() -> None:
-    """Print versions and check that what matters imports and agrees.
-
-    Raises:
-        Failed: something is broken; the message names the line that mends it.
-    """
-    record = environment()
-    print(f"reprkit {record['reprkit']}, Python {record['python']}, {record['platform']}")
-    print(f"{record['processor']}, {record['cores']} cores")
-    missing = [name for name, version in record["packages"].items() if version is None]
-    for name, version in record["packages"].items():
-        print(f"  {name} {version or 'MISSING'}")
-    if missing:
-        raise Failed(f"missing: {', '.join(missing)}; mend with: pip install {' '.join(missing)}")
-    import torch
-
-    try:
-        import torchvision
-
-        torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
-    except (RuntimeError, ImportError, AttributeError) as error:
-        both = f"torchvision {record['packages']['torchvision']} and torch {record['packages']['torch']}"
-        raise Failed(
-            f"{both} do not fit together ({error}); mend with one call: pip install --force-reinstall torch torchvision"
-        ) from None
-    try:
-        import openTSNE  # noqa: F401
-        import seaborn  # noqa: F401
-    except ImportError as error:
-        raise Failed(f"{error}; mend with: pip install --force-reinstall openTSNE seaborn") from None
-    where = torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    print(f"computes on: {where}")
-    print("all is well")

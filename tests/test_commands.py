@@ -204,11 +204,6 @@ def test_print_config_is_a_recipe(tmp_path, capsys):
     assert (recipe.methods, recipe.train.epochs) == (("vanilla+dgr",), 3)
 
 
-def test_doctor(capsys):
-    assert main(["doctor"]) == 0
-    assert "all is well" in capsys.readouterr().out
-
-
 def test_train_command_prints_test_scores(tmp_path, capsys, monkeypatch, small_digits):
     import reprkit.data
 
