@@ -141,14 +141,19 @@ def write_cost_table(folders: str | Path | Sequence[str | Path], out: str | Path
         InputError: no runs there, or a cost.json is not valid JSON.
     """
     results = load_folders(folders)
-    table = cost_table(results)
-    if not len(table):
+    if not len(cost_table(results)):
         raise InputError(f"{results.folder}: holds no run; give the folder that `reprkit run` wrote")
+    return save_cost_table(results, out)
+
+
+def save_cost_table(results: Results, out: str | Path) -> list[Path]:
+    """What `write_cost_table` writes, of results that are read."""
+    table = cost_table(results)
+    text = cost_note(table, read_costs(results))
     heads, rows = cost_cells(table)
     cells = [
         [style.display(name), *(text for text, _ in row)] for name, row in zip(table["encoder"], rows, strict=True)
     ]
-    text = cost_note(table, read_costs(results))
     texts = (
         f"{markdown_table(['Method', *heads], cells)}\n{text}\n",
         latex_table(["Method", *heads], cells, text),

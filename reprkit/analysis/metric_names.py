@@ -29,6 +29,7 @@ METRIC_NAMES = {
 _IN_PERCENT = frozenset(
     {"accuracy", "miou", "pixel_accuracy", "within_11.25", "within_22.5", "within_30", "iou", "max_f", "odsf"}
 )
+_IN_UNIT = frozenset({"mae", "rmse", "abs_error"})
 _IN_DEGREES = frozenset({"mean_angle", "median_angle"})
 
 
@@ -48,13 +49,22 @@ def in_percent(metric: str) -> bool:
     return metric in _IN_PERCENT or metric.endswith("_accuracy")
 
 
+def in_unit(metric: str) -> bool:
+    """True for the errors that are in the unit of their task."""
+    return metric in _IN_UNIT
+
+
 def printed_with(metric: str) -> tuple[int, int]:
     """(factor, digits) with which a score is printed: percent with one digit, degrees with two, others with three."""
     return (100, 1) if in_percent(metric) else (1, 2) if metric in _IN_DEGREES else (1, 3)
 
 
-def heading(column: str, metric: str) -> str:
-    """The heading of a column of scores: `age (%)`, `segmentation (Mean IoU, %)`, `depth (Absolute error)`."""
+def heading(column: str, metric: str, unit: str = "") -> str:
+    """The heading of a column of scores: `age (%)`, `segmentation (Mean IoU, %)`, `depth (Absolute error, m)`.
+
+    `unit` is that of the task.
+    """
     if metric == "accuracy":
         return f"{column} (%)"
-    return f"{column} ({metric_name(metric)}{', %' if in_percent(metric) else ''})"
+    unit = "%" if in_percent(metric) else unit if in_unit(metric) else ""
+    return f"{column} ({metric_name(metric)}{f', {unit}' if unit else ''})"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shlex
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -12,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from reprkit.analysis import style
 from reprkit.analysis.cautions import warning_sentences
+from reprkit.analysis.cost import save_cost_table
 from reprkit.analysis.differences import differences, universality_differences
 from reprkit.analysis.figures.write import draw_all
 from reprkit.analysis.report_geometry import shape_tables
-from reprkit.analysis.report_tables import all_tables
+from reprkit.analysis.report_protocol import compared_rows, repeat_commands
+from reprkit.analysis.report_tables import all_tables, cost_section
+from reprkit.analysis.report_verdicts import verdicts, verdicts_table
 from reprkit.analysis.results import Results, load_results
-from reprkit.analysis.summary import summary_sentences
+from reprkit.analysis.summary import compared_sentence, summary_findings
+from reprkit.analysis.tables import save_table1
 from reprkit.files import write_text
 
 if TYPE_CHECKING:
@@ -40,6 +43,8 @@ CAPTIONS = {
     " was trained (raw pixels, the encoder before its first step).",
     "tsne": "Compare the paper's Figure 3b. The same test samples for every encoder, started from principal components"
     " and turned onto one another. A map shows neighbourhoods, not distances; what it keeps stands under it.",
+    "agreement": "The paper's implicit claim as a test: does an encoder of higher universality probe better? An encoder"
+    " counts once, by its mean over seeds; with a handful of encoders the interval is wide.",
     "curves": "Loss and validation score of every task by epoch.",
 }
 
@@ -47,8 +52,9 @@ CAPTIONS = {
 def write_report(folder: str | Path) -> Path:
     """Draw the figures of a sweep or run folder and write its `report.html`.
 
-    Reads the result files that are there (see `reprkit.analysis.results`), writes `figures/` (PDF, PNG, CSV) and
-    `report.html`: self-contained, without a network reference, the same bytes for the same results.
+    Reads the result files that are there (see `reprkit.analysis.results`), writes `figures/` (PDF, PNG, CSV), `tables/`
+    (CSV, Markdown, LaTeX) and `report.html`: self-contained, without a network reference, the same bytes for the same
+    results. Its links lead to files beside it.
 
     Returns:
         The path of the report.
@@ -58,6 +64,8 @@ def write_report(folder: str | Path) -> Path:
     """
     results = load_results(folder)
     changes = differences(results)
+    u_changes = universality_differences(results.universality)
+    save_tables(results, verdicts(results, changes, u_changes))
     figures = []
     for drawn in draw_all(results, changes):
         stem = results.folder / "figures" / drawn.name
@@ -70,45 +78,61 @@ def write_report(folder: str | Path) -> Path:
                 {"name": drawn.name, "title": drawn.title, "caption": caption, "image": image, "width": width}
             )
     path = results.folder / "report.html"
-    write_text(path, render(results, figures, changes))
+    write_text(path, render(results, figures, changes, u_changes))
     return path
 
 
-def render(results: Results, figures: list[dict[str, Any]], changes: pd.DataFrame | None = None) -> str:
+def save_tables(results: Results, records: pd.DataFrame) -> None:
+    """Write the tables that the report makes itself into `tables/` of the folder, as CSV (and Markdown and LaTeX)."""
+    out = results.folder / "tables"
+    if len(results.scores):
+        save_table1(results, out)
+    if cost_section(results):
+        save_cost_table(results, out)
+    if len(records):
+        style.write_csv(records, out / "verdicts.csv")
+
+
+def render(
+    results: Results,
+    figures: list[dict[str, Any]],
+    changes: pd.DataFrame | None = None,
+    universality_changes: pd.DataFrame | None = None,
+) -> str:
     """The HTML of a report. Names and labels from files are escaped: they stay text.
 
     Args:
         results: what `load_results` read.
         figures: name, title, caption, image (base64 PNG) and width (CSS pixels) of each figure.
         changes: result of `differences`; None computes it.
+        universality_changes: result of `universality_differences`; None computes it.
     """
     from jinja2 import Environment
 
     changes = differences(results) if changes is None else changes
-    u_changes = universality_differences(results.universality)
+    u_changes = universality_differences(results.universality) if universality_changes is None else universality_changes
     templates = resources.files("reprkit.analysis") / "templates"
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((templates / "report.html.j2").read_text(encoding="utf-8"))
+    tables = [
+        *verdicts_table(verdicts(results, changes, u_changes)),
+        *all_tables(results, changes),
+        *shape_tables(results),
+    ]
     return template.render(
         title=str(results.recipe.get("name") or results.folder.resolve().name),
-        summary=summary_sentences(results, changes, u_changes),
+        version=results.environment.get("reprkit") or "",
+        lead=compared_sentence(results),
+        findings=summary_findings(results, changes, u_changes),
         warnings=warning_sentences(results, changes),
-        tables=[*all_tables(results, changes), *shape_tables(results)],
+        compared=compared_rows(results),
+        tables=tables,
+        sources={table.name for table in tables if (results.folder / table.source).is_file()},
         figures=figures,
-        command=_command(results.environment),
+        commands=repeat_commands(results),
         recipe=_recipe_text(results.folder),
         environment=_rows(results.environment),
     )
-
-
-def _command(environment: Mapping[str, Any]) -> str:
-    """The command that made the results, as a shell would take it; where it is not known, the usual one."""
-    command = environment.get("command")
-    if isinstance(command, list) and command:
-        words = [str(part) for part in command]
-        started = ["python", "-m", "reprkit"] if words[0] == "__main__.py" else words[:1]
-        return shlex.join([*started, *words[1:]])
-    return str(command) if command else "reprkit run recipe.yaml"
 
 
 def _recipe_text(folder: Path) -> str:

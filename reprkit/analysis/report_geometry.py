@@ -53,7 +53,14 @@ def _shape(results: Results) -> Table:
         " many directions carry the variance; spectral decay: alpha-ReQ; TwoNN: intrinsic dimension; uniformity: lower"
         " is more spread over the sphere. None of them is better when it is higher or lower as such."
     )
-    return make_table("geometry", "Size and dimension of z", ["Encoder", *[title for _, title, _ in shown]], rows, text)
+    return make_table(
+        "geometry",
+        "Size and dimension of z",
+        ["Encoder", *[title for _, title, _ in shown]],
+        rows,
+        text,
+        source="geometry.csv",
+    )
 
 
 def _classes(results: Results) -> Table:
@@ -72,7 +79,14 @@ def _classes(results: Results) -> Table:
         " collapsed onto the class means); between share, Fisher ratio, H-score, LogME, silhouette: higher where"
         " classes lie apart; alignment: mean squared distance of two samples of a class on the sphere."
     )
-    return make_table("classes", "Classes in z", ["Task", "Encoder", *[title for _, title, _ in shown]], rows, text)
+    return make_table(
+        "classes",
+        "Classes in z",
+        ["Task", "Encoder", *[title for _, title, _ in shown]],
+        rows,
+        text,
+        source="geometry.csv",
+    )
 
 
 def _order(results: Results) -> Table:
@@ -96,7 +110,7 @@ def _order(results: Results) -> Table:
         " the best linear direction."
     )
     heads = ["Task", "Space", "Encoder", *[title for _, title in ORDER], "Mantel p"]
-    return make_table("order", "Alignment with the order of classes", heads, rows, text)
+    return make_table("order", "Alignment with the order of classes", heads, rows, text, source="ordinal.csv")
 
 
 def _cells(summary: pd.DataFrame, shown: Sequence[tuple[str, str, int]], *, bounds: bool = False) -> list[Entry]:

@@ -19,7 +19,7 @@ from reprkit.analysis.metric_names import heading, metric_name, printed_with
 from reprkit.analysis.results import Results
 from reprkit.analysis.seeds import OVER_SEEDS, over_seeds
 from reprkit.analysis.tables import DELTA, dgr_rows, dgr_table, head_scores, note, table1
-from reprkit.analysis.typeset import DASH, MINUS, signed
+from reprkit.analysis.typeset import DASH, MINUS, plain, signed
 
 MARKS = {"better": "▲", "worse": "▼"}
 
@@ -45,7 +45,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a heading, a note below it, and named columns."""
+    """A table with a heading, a note below it, named columns, and the CSV file of its numbers in the folder."""
 
     name: str
     title: str
@@ -53,6 +53,7 @@ class Table:
     rows: list[list[Entry]]
     note: str = ""
     numeric: frozenset[int] = field(default_factory=frozenset)
+    source: str = ""
 
 
 def all_tables(results: Results, changes: pd.DataFrame) -> list[Table]:
@@ -92,7 +93,7 @@ def heads_table(results: Results, changes: pd.DataFrame) -> Table:
             row.append(_score(found.iloc[0], change.iloc[0] if len(change) else None))
         if has_gain:
             gain = gains[encoder].get(DELTA)
-            bounds = "" if gain is None else _between(gain.low, gain.high, 2)
+            bounds = "" if gain is None else between(gain.low, gain.high, 2)
             row.append(Entry(DASH) if gain is None else Entry(f"{signed(gain.value, 2)}%", bounds, sort=gain.value))
         rows.append(row)
     text = note(gains, "in brackets:")
@@ -100,8 +101,10 @@ def heads_table(results: Results, changes: pd.DataFrame) -> Table:
         text += f" Line below: paired difference from {base}, in the units of the column. {_legend(base)}"
     if has_gain:
         text += f" {DELTA}: mean relative gain over single-task encoders (the paper's equation 6)."
-    columns = ["Encoder", *[_with_metric(task, summary) for task in tasks], *([DELTA] if has_gain else [])]
-    return make_table("heads", "The models' own heads on the test split", columns, rows, text)
+    columns = ["Encoder", *[_with_metric(task, summary, results) for task in tasks], *([DELTA] if has_gain else [])]
+    return make_table(
+        "heads", "The models' own heads on the test split", columns, rows, text, source="tables/table1.csv"
+    )
 
 
 def gains_table(results: Results) -> list[Table]:
@@ -114,7 +117,7 @@ def gains_table(results: Results) -> list[Table]:
     rows = []
     heads.remove("95% interval")
     for (method, alone, with_dgr, change, _, seeds, says), record in zip(cells, own.to_dict("records"), strict=True):
-        bounds = _between(record["difference_low"], record["difference_high"], 2, signs=True)
+        bounds = between(record["difference_low"], record["difference_high"], 2, signs=True)
         mark = MARKS.get(record["reading"], "")
         rows.append(
             [
@@ -124,7 +127,7 @@ def gains_table(results: Results) -> list[Table]:
             ]
         )  # fmt: skip
     text = f"In brackets: Student's 95% interval over seeds. {text}"
-    return [make_table("gains", "What DGR adds to each method", heads, rows, text)]
+    return [make_table("gains", "What DGR adds to each method", heads, rows, text, source="tables/dgr_gain.csv")]
 
 
 def cost_section(results: Results) -> list[Table]:
@@ -137,7 +140,16 @@ def cost_section(results: Results) -> list[Table]:
         [Entry(style.display(name)), *(Entry(text, sort=None if text == DASH else value) for text, value in row)]
         for name, row in zip(table["encoder"], cells, strict=True)
     ]
-    return [make_table("cost", "Cost", ["Encoder", *heads], rows, cost_note(table, read_costs(results)))]
+    return [
+        make_table(
+            "cost",
+            "Cost",
+            ["Encoder", *heads],
+            rows,
+            cost_note(table, read_costs(results)),
+            source="tables/cost_table.csv",
+        )
+    ]
 
 
 def probes_table(results: Results, changes: pd.DataFrame) -> Table:
@@ -163,7 +175,7 @@ def probes_table(results: Results, changes: pd.DataFrame) -> Table:
     names = " and ".join(metric_name(m) for m in dict.fromkeys(summary["metric"]))
     text = f"{names} (accuracies in %); in brackets: 95% interval {kind}." + (f" {_legend(base)}" if base else "")
     heads = ["Task", "Encoder", *["Floor" if p in FLOORS else PROBE_NAMES.get(p, p) for p in probes]]
-    return make_table("probes", "Probes on frozen embeddings", heads, rows, text)
+    return make_table("probes", "Probes on frozen embeddings", heads, rows, text, source="probes.csv")
 
 
 UNIVERSALITY = (
@@ -218,7 +230,7 @@ def universality_table(results: Results) -> Table:
     if not several:
         text = f"Fresh {frame['head'].iloc[0]} heads. {text}"
     heads = ["Task", "Encoder", *(["Head"] if several else []), "Status", *[title for _, title, _ in shown]]
-    return make_table("universality", "Universality", heads, rows, text)
+    return make_table("universality", "Universality", heads, rows, text, source="universality.csv")
 
 
 def maps_table(results: Results) -> Table:
@@ -248,7 +260,14 @@ def maps_table(results: Results) -> Table:
         " pairwise distances. KL: divergence reached. NH@10: share of the 10 nearest on the map with the same label."
         " Means over seeds."
     )
-    return make_table("maps", "Quality of the maps", ["Encoder", "Trained for", *[t for _, t, _ in shown]], rows, text)
+    return make_table(
+        "maps",
+        "Quality of the maps",
+        ["Encoder", "Trained for", *[t for _, t, _ in shown]],
+        rows,
+        text,
+        source="tsne_quality.csv",
+    )
 
 
 def selection_table(results: Results) -> Table:
@@ -264,13 +283,15 @@ def selection_table(results: Results) -> Table:
         for record in frame.itertuples(index=False)
     ]
     text = "Chosen on validation scores alone, before the test split was touched."
-    return make_table("selection", "Settings tried", [str(c) for c in frame.columns], rows, text)
+    return make_table(
+        "selection", "Settings tried", [str(c) for c in frame.columns], rows, text, source="selection.csv"
+    )
 
 
-def make_table(name: str, title: str, columns: list[str], rows: list[list[Entry]], text: str) -> Table:
+def make_table(name: str, title: str, columns: list[str], rows: list[list[Entry]], text: str, *, source: str) -> Table:
     """A table whose numeric columns are those with a cell that sorts by a number."""
     numeric = frozenset(i for i in range(len(columns)) if any(row[i].sort is not None for row in rows))
-    return Table(name, title, columns, rows, text, numeric)
+    return Table(name, title, columns, rows, text, numeric, source)
 
 
 def _score(row: pd.Series, change: Any, *, brief: bool = False) -> Entry:
@@ -279,15 +300,15 @@ def _score(row: pd.Series, change: Any, *, brief: bool = False) -> Entry:
     value = float(row["value"])
     if not np.isfinite(value):
         return Entry(DASH)
-    detail = _between(row["low"] * factor, row["high"] * factor, digits)
+    detail = between(row["low"] * factor, row["high"] * factor, digits)
     mark = meaning = ""
     if change is not None:
         mark, meaning = MARKS.get(change["reading"], ""), str(change["reading"])
         if not brief:
             difference = signed(change["difference"] * factor, digits)
-            bounds = _between(change["low"] * factor, change["high"] * factor, digits, signs=True)
+            bounds = between(change["low"] * factor, change["high"] * factor, digits, signs=True)
             detail = "\n".join(part for part in (detail, f"{difference} {bounds}".strip()) if part)
-    return Entry(f"{value * factor:.{digits}f}".replace("-", MINUS), detail, mark, value, meaning)
+    return Entry(plain(value * factor, digits), detail, mark, value, meaning)
 
 
 def number_entry(row: pd.Series, digits: int, *, bounds: bool) -> Entry:
@@ -296,19 +317,20 @@ def number_entry(row: pd.Series, digits: int, *, bounds: bool) -> Entry:
     if not np.isfinite(value):
         return Entry(DASH)
     text = f"{value:.{digits}f}" if value == 0 or abs(value) >= 10.0**-digits else f"{value:.2g}"
-    return Entry(text.replace("-", MINUS), _between(row["low"], row["high"], digits) if bounds else "", sort=value)
+    return Entry(text.replace("-", MINUS), between(row["low"], row["high"], digits) if bounds else "", sort=value)
 
 
-def _between(low: float, high: float, digits: int, *, signs: bool = False) -> str:
+def between(low: float, high: float, digits: int, *, signs: bool = False) -> str:
+    """`[low, high]`; empty if an end is not known."""
     if not np.isfinite([low, high]).all():
         return ""
-    show = signed if signs else lambda v, d: f"{v:.{d}f}".replace("-", MINUS)
+    show = signed if signs else plain
     return f"[{show(low, digits)}, {show(high, digits)}]"
 
 
-def _with_metric(task: str, summary: pd.DataFrame) -> str:
+def _with_metric(task: str, summary: pd.DataFrame, results: Results) -> str:
     metric = str(summary.loc[summary["task"] == task, "metric"].iloc[0])
-    return heading(task, metric)
+    return heading(task, metric, results.tasks[task].unit if task in results.tasks else "")
 
 
 def _against_one(changes: pd.DataFrame) -> tuple[pd.DataFrame, str]:

@@ -221,15 +221,16 @@ def _tasks(results: Results) -> dict[str, Task]:
         except (InputError, OSError):
             continue
     known |= {name: task for name, task in scored.items() if name not in known}  # tasks of pixels come first
-    known = dict(sorted(known.items(), key=lambda one: _place(one[0], list(known))))
+    known = dict(sorted(known.items(), key=lambda one: (_place(one[0], list(known)), "." in one[0])))
     guessed = {name: _guess(name, results) for name in names if name not in known}
     order = [*known, *guessed] if set(names) <= set(known) else names
     return {name: (known | guessed)[name] for name in order}
 
 
 def _place(name: str, order: list[str]) -> int:
-    """Where a task stands: normals where their components (`normals.x`, ...) do."""
-    return next(i for i, other in enumerate(order) if other == name or other.startswith(f"{name}."))
+    """Where a task stands: normals and their components (`normals.x`, ...) where the first of them does."""
+    family = name.split(".")[0] if name.split(".")[0] in order else name
+    return next(i for i, other in enumerate(order) if other == family or other.startswith(f"{family}."))
 
 
 def _scored_tasks(runs: tuple[Run, ...]) -> dict[str, Task]:

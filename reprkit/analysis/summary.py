@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from reprkit.analysis import style
+from reprkit.analysis.agreement import agreement_marks, agreement_tests, can_agree
 from reprkit.analysis.cautions import LEVEL, MEASURED, collapse_sentences, seed_counts
 from reprkit.analysis.delta import LOWER_IS_BETTER
 from reprkit.analysis.differences import OWN_HEAD, UNCLEAR, closest, pairs
+from reprkit.analysis.figures.agreement import rho_text
 from reprkit.analysis.gains import addition_gains, gain_sentence, seed_gains
-from reprkit.analysis.metric_names import in_sentence
+from reprkit.analysis.metric_names import in_sentence, in_unit
+from reprkit.analysis.report_protocol import task_words
+from reprkit.analysis.report_verdicts import verdicts
 from reprkit.analysis.results import Results
 from reprkit.analysis.seeds import OVER_SEEDS, over_seeds
 from reprkit.analysis.tables import head_scores
 from reprkit.analysis.typeset import signed
 from reprkit.analysis.wording import about, capitals, change_text, listed, plural, score_text, span
-from reprkit.tasks import Task
 
 MOST_NAMED = 4
 """So many encoders are compared by name in one sentence; of more, only those that differ."""
@@ -31,10 +34,18 @@ MOST_LISTED = 8
 """So many encoders are described one by one; of more, the ends."""
 
 
-def summary_sentences(
-    results: Results, changes: pd.DataFrame, universality_changes: pd.DataFrame | None = None
-) -> list[str]:
-    """The findings in words, with their numbers: what was compared, who is best, whether DGR helped, at what scale.
+class Finding(NamedTuple):
+    """One paragraph of the summary: what it is about, and what it says."""
+
+    subject: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.subject} {self.text}"
+
+
+def summary_findings(results: Results, changes: pd.DataFrame, universality_changes: pd.DataFrame) -> list[Finding]:
+    """The findings in words, with their numbers: what differs, who is best, what DGR changed, what universality says.
 
     A difference whose interval covers 0 is called not distinguishable; a missing interval is said to be missing.
 
@@ -43,30 +54,34 @@ def summary_sentences(
         changes: result of `differences`.
         universality_changes: result of `universality_differences`.
     """
-    sentences = [_compared(results), *_protocol(results)]
-    sentences += [_best(results, changes, task) for task in results.tasks if _has_score(results, task)]
-    added = [pair for pair in closest(pairs(results.encoders)) if pair[0].endswith("+dgr")]
+    records = verdicts(results, changes, universality_changes)
+    found = [*_in_short(records)]
+    found += [_best(results, changes, task) for task in results.tasks if _has_score(results, task)]
+    added = records[[name.endswith("+dgr") for name in records["encoder"]]]
     if len(added) <= MOST_TOLD:
-        sentences += [_dgr(changes, *pair) for pair in added]
+        found += [_dgr(row) for row in added.to_dict("records")]
     else:
-        sentences += _additions(results, changes)
-    if universality_changes is not None:
-        sentences += _universality(results, universality_changes)
-    return [sentence for sentence in sentences if sentence]
+        found += _additions(results, changes)
+    found += [Finding("Universality:", text) for text in _universality(results, universality_changes)]
+    found += _agreement(results)
+    found += [Finding("Scale and dimension of z:", text) for text in scale_sentences(results.universality)]
+    return found
 
 
-def _compared(results: Results) -> str:
+def compared_sentence(results: Results) -> str:
+    """What was compared, in one sentence: encoders, data, seeds, tasks."""
     encoders, seeds = results.encoders, seed_counts(results)
     names = [style.display(name) for name in encoders] if len(encoders) <= MOST_LISTED else _families(encoders)
     count = f"{min(seeds)} to {max(seeds)} seeds" if min(seeds) != max(seeds) else plural(min(seeds), "training seed")
     data = (results.recipe.get("data") or {}).get("name")
     where = f" on {data}" if data else ""
-    tasks = listed([f"{task.name} ({_size(task)})" for task in results.tasks.values()])
+    tasks = listed(task_words(results.tasks))
     verb = "was measured" if len(encoders) == 1 else "were compared"
     each = " each" if len(encoders) > 1 else ""
+    label = "Task" if len(results.tasks) == 1 else "Tasks"
     return (
         f"{plural(len(encoders), 'encoder').capitalize()} {verb}{where}: {listed(names)}, with {count}{each}."
-        f" {'Task' if len(results.tasks) == 1 else 'Tasks'}: {tasks}."
+        f" {label}: {tasks}."
     )
 
 
@@ -85,23 +100,24 @@ def _families(encoders: Sequence[str]) -> list[str]:
     return ["; ".join(told)]
 
 
-def _protocol(results: Results) -> Iterable[str]:
-    epochs = list(results.scores["checkpoint"].dropna().unique())
-    if len(epochs) == 1:
-        which = {"best": "the epoch with the best validation score", "last": "the last epoch"}.get(epochs[0], epochs[0])
-        n = results.scores["n"].dropna()
-        size = f" of {span(n)} samples" if len(n) else ""
-        yield f"Every encoder is the one of {which}; its own heads were scored on the test split{size}."
-    if len(results.probes) and "n_train" in results.probes:
-        trained = results.probes.loc[~results.probes["probe"].isin(["prior", "head"]), "n_train"].dropna()
-        size = f"{span(trained)} training samples" if len(trained) else "training samples"
-        yield (
-            f"Encoders were frozen; probes were fitted on {size}, their settings chosen on validation samples, and"
-            f" scored once on {span(results.probes['n_test'].dropna())} test samples."
-        )
+def _in_short(records: pd.DataFrame) -> Iterable[Finding]:
+    """How many paired differences are told apart at all, beside what chance would show, and which way they point."""
+    judged = int(records[["heads_judged", "probes_judged"]].to_numpy().sum()) if len(records) else 0
+    if not judged:
+        return
+    better, worse = (int(records[[f"heads_{what}", f"probes_{what}"]].to_numpy().sum()) for what in ("better", "worse"))
+    text = (
+        f"of {judged} paired differences, each encoder against its method without an addition or else against Vanilla,"
+        f" {better + worse} exclude 0 ({better} better, {worse} worse); by chance about {about(LEVEL * judged)} would."
+    )
+    for verdict, group in records.groupby("verdict", sort=False):
+        names = [f"{style.display(row.encoder)} against {style.display(row.baseline)}" for row in group.itertuples()]
+        who = listed(names) if len(names) <= MOST_NAMED else f"{len(names)} encoders"
+        text += f" {capitals([str(verdict)])[0]}: {who}."
+    yield Finding("In short:", text)
 
 
-def _best(results: Results, changes: pd.DataFrame, task: str) -> str:
+def _best(results: Results, changes: pd.DataFrame, task: str) -> Finding:
     """Who scores highest on a task, and how the others stand to the baseline."""
     scores = head_scores(results)
     own = scores[(scores["task"] == task) & scores["value"].notna()]
@@ -111,17 +127,19 @@ def _best(results: Results, changes: pd.DataFrame, task: str) -> str:
     first = own.iloc[0]
     interval = f" (95% interval {score_text(first['low'], metric)} to {score_text(first['high'], metric)})"
     known = np.isfinite([first["low"], first["high"]]).all()
-    name = f"{'lowest' if falls else 'highest'} {in_sentence(metric)}"
+    unit = f" ({results.tasks[task].unit})" if in_unit(metric) and results.tasks[task].unit else ""
+    name = f"{'lowest' if falls else 'highest'} {in_sentence(metric)}{unit}"
     value = score_text(first["value"], metric)
-    sentence = f"{task}: {name} of the own heads is {value}{interval if known else ''}"
+    sentence = f"{name} of the own heads is {value}{interval if known else ''}"
     sentence += f", by {style.display(str(first['encoder']))}."
     others = changes[(changes["task"] == task) & (changes["predictor"] == OWN_HEAD)]
     if not len(others):
-        return sentence
+        return Finding(f"{task}:", sentence)
     if others["baseline"].nunique() > MOST_TOLD:  # what additions do to their own methods is counted elsewhere
         others = others[others["baseline"] == others["baseline"].iloc[0]]
         if others["reading"].isin(["better", "worse"]).sum() > MOST_LISTED:
-            return f"{sentence} Against {style.display(others['baseline'].iloc[0])}: {_counted(others)}."
+            against = style.display(str(others["baseline"].iloc[0]))
+            return Finding(f"{task}:", f"{sentence} Against {against}: {_counted(others)}.")
     parts = []
     for baseline, group in others.groupby("baseline", sort=False):
         named = group if len(group) <= MOST_NAMED else group[group["reading"].isin(["better", "worse"])]
@@ -129,7 +147,7 @@ def _best(results: Results, changes: pd.DataFrame, task: str) -> str:
         if len(named) < len(group):
             told.append(f"{len(group) - len(named)} others are not distinguishable or have no interval")
         parts.append(f"Against {style.display(str(baseline))}: {'; '.join(told)}.")
-    return " ".join([sentence, *parts])
+    return Finding(f"{task}:", " ".join([sentence, *parts]))
 
 
 def _change(row: dict[Any, Any], metric: str) -> str:
@@ -141,45 +159,29 @@ def _change(row: dict[Any, Any], metric: str) -> str:
     return f"{number} ({change_text(low, metric, unit=False)} to {change_text(high, metric, unit=False)}), {says}"
 
 
-def _dgr(changes: pd.DataFrame, encoder: str, baseline: str) -> str:
-    """Whether a +dgr encoder is told apart from its base, counted over own heads and over probes."""
-    own = changes[(changes["encoder"] == encoder) & (changes["baseline"] == baseline)]
-    if not len(own):
-        return ""
+def _dgr(row: dict[Any, Any]) -> Finding:
+    """What a record of `verdicts` says of DGR: its verdict, the change of the multi-task gain, and the counts."""
     parts = []
-    for name, group in (
-        ("own heads", own[own["predictor"] == OWN_HEAD]),
-        ("probes", own[own["predictor"] != OWN_HEAD]),
-    ):
-        judged = group[group["reading"] != ""]
-        if not len(group):
-            continue
-        if not len(judged):
-            parts.append(f"{name}: no intervals, so not judged")
-            continue
-        better, worse, unclear = (int((judged["reading"] == r).sum()) for r in ("better", "worse", UNCLEAR))
+    if np.isfinite(row["delta_change"]):
+        ends = row["delta_change_low"], row["delta_change_high"]
+        bounds = f" ({signed(ends[0], 2)} to {signed(ends[1], 2)}), {row['delta_reading']}"
+        judged = bounds if np.isfinite(ends).all() else ", no interval"
         parts.append(
-            f"{name}: better in {better}, worse in {worse}, {UNCLEAR} in {unclear} of {len(judged)} comparisons"
+            f"multi-task gain {signed(row['delta_alone'], 2)}% alone, {signed(row['delta'], 2)}% with it: change"
+            f" {signed(row['delta_change'], 2)} points{judged}"
         )
-    judged = own[own["reading"] != ""]
-    better, worse = (int((judged["reading"] == r).sum()) for r in ("better", "worse"))
-    if not len(judged):
-        verdict = "cannot be told from these results"
-    elif better + worse and better + worse <= max(1, round(LEVEL * len(judged))):
-        verdict = f"hardly told: {better + worse} of {len(judged)} comparisons differ, no more than chance would show"
-    elif better and not worse:
-        verdict = "in part: it is better somewhere and worse nowhere" if better < len(judged) else "yes, everywhere"
-    elif worse and not better:
-        verdict = "no: it is worse somewhere and better nowhere"
-    elif better and worse:
-        verdict = "it trades: better in some comparisons, worse in others"
-    else:
-        verdict = "not distinguishable here in any comparison"
-    names = f"{style.display(encoder)} against {style.display(baseline)}"
-    return f"Did DGR help ({names})? {'. '.join(capitals([verdict, *parts]))}."
+    for name, label in (("heads", "own heads"), ("probes", "probes")):
+        better, worse, judged = (row[f"{name}_{what}"] for what in ("better", "worse", "judged"))
+        if judged:
+            unclear = judged - better - worse
+            parts.append(f"{label}: {better} better, {worse} worse, {unclear} {UNCLEAR} of {judged} comparisons")
+        elif row[name]:
+            parts.append(f"{label}: no intervals, so not judged")
+    names = f"{style.display(row['encoder'])} against {style.display(row['baseline'])}"
+    return Finding(f"Did DGR help ({names})?", f"{'. '.join(capitals([row['verdict'], *parts]))}.")
 
 
-def _additions(results: Results, changes: pd.DataFrame) -> Iterable[str]:
+def _additions(results: Results, changes: pd.DataFrame) -> Iterable[Finding]:
     """What each addition does to the methods that were also trained without it, counted over all of them."""
     gains = addition_gains(seed_gains(results))
     for addition, name in style.ADDITION_NAMES.items():
@@ -197,7 +199,8 @@ def _additions(results: Results, changes: pd.DataFrame) -> Iterable[str]:
             if len(group)
         ]
         who = f"{plural(own['encoder'].nunique(), 'method')} with it against the same without"
-        yield f"Did {name} help ({who})? {'. '.join(capitals(parts))}. {gain_sentence(gains, addition)}".strip()
+        text = f"{'. '.join(capitals(parts))}. {gain_sentence(gains, addition)}".strip()
+        yield Finding(f"Did {name} help ({who})?", text)
 
 
 def _counted(changes: pd.DataFrame) -> str:
@@ -212,8 +215,24 @@ def _counted(changes: pd.DataFrame) -> str:
     )
 
 
+def _agreement(results: Results) -> Iterable[Finding]:
+    """Whether encoders of higher universality probe better, a task after the other."""
+    if not can_agree(results):
+        return
+    tests = agreement_tests(agreement_marks(results))
+    told = [f"{row['task']} {rho_text(row)}" for _, row in tests.iterrows()]
+    judged = tests[tests["reading"] != ""]
+    verdict = "Too few encoders to judge."
+    if len(judged):
+        counts = [int((judged["reading"] == what).sum()) for what in ("follows", "runs against")]
+        verdict = f"It follows on {counts[0]} and runs against it on {counts[1]} of {len(judged)} tasks (p < 0.05)."
+    count = span(tests["n_encoders"])
+    yield Finding(
+        "Does U_rel follow the linear probe?", f"{verdict} Rank correlation over {count} encoders: {'; '.join(told)}."
+    )
+
+
 def _universality(results: Results, changes: pd.DataFrame) -> Iterable[str]:
-    frame = results.universality
     compared = pairs(results.encoders)
     if len(compared) > MOST_TOLD:
         yield from _universality_counted(changes, compared)
@@ -234,8 +253,7 @@ def _universality(results: Results, changes: pd.DataFrame) -> Iterable[str]:
             parts.append(text)
         head = own["predictor"].iloc[0]
         names, told = f"{style.display(encoder)} minus {style.display(baseline)}", "; ".join(parts)
-        yield f"Universality, free of scale (U_rel_tau, fresh {head} heads), {names}: {told}."
-    yield from scale_sentences(frame)
+        yield f"free of scale (U_rel_τ, fresh {head} heads), {names}: {told}."
 
 
 def _universality_counted(changes: pd.DataFrame, compared: Sequence[tuple[str, str]]) -> Iterable[str]:
@@ -247,7 +265,7 @@ def _universality_counted(changes: pd.DataFrame, compared: Sequence[tuple[str, s
     kept = set(closest(compared))
     own = own[[pair in kept for pair in zip(own["encoder"], own["baseline"], strict=True)]]
     if not own["reading"].isin(["higher", "lower", UNCLEAR]).any():
-        yield "Universality: one common seed gives no interval of a difference, so it compares no encoders here."
+        yield "one common seed gives no interval of a difference, so it compares no encoders here."
         return
     kinds = own["encoder"].map(lambda name: "+".join(style.split_label(name)[1]))
     parts = []
@@ -261,7 +279,7 @@ def _universality_counted(changes: pd.DataFrame, compared: Sequence[tuple[str, s
         what = f"{names} against the method alone" if names else f"methods alone against {base}"
         parts.append(f"{what}: {told}")
     yield (
-        "Universality, free of scale (U_rel_tau), counted over methods and tasks where the 95% interval of the"
+        "free of scale (U_rel_τ), counted over methods and tasks where the 95% interval of the"
         f" difference excludes 0: {'; '.join(parts)}."
     )
 
@@ -282,7 +300,7 @@ def scale_sentences(universality: pd.DataFrame) -> Iterable[str]:
             f" ({style.display(str(values.idxmax()))})"
             for what, values in (("RMS", rms), ("effective rank", rank))
         ]
-    text = f"Scale and dimension of z, which U must be read with: {'; '.join(told)}."
+    text = f"U must be read with them. {'; '.join(told)}."
     if suspicious:
         text += " Shrinkage of z explains an improvement that U shows: see what to read with care."
     elif len(order) > 1 and set(universality) >= MEASURED:
@@ -292,11 +310,3 @@ def scale_sentences(universality: pd.DataFrame) -> Iterable[str]:
 
 def _has_score(results: Results, task: str) -> bool:
     return bool((results.scores.loc[results.scores["task"] == task, "value"].notna()).any())
-
-
-def _size(task: Task) -> str:
-    if task.kind == "regression":
-        return f"regression{f', in {task.unit}' if task.unit else ''}"
-    if task.is_dense and task.kind != "segmentation":
-        return "of every pixel"
-    return f"{task.num_outputs} {'ordered ' if task.kind == 'ordinal' else ''}classes"

@@ -102,6 +102,11 @@ def write_table1(
         raise InputError(
             f"--baseline: {results.folder} has no encoder '{baseline}'; choose from {', '.join(results.encoders)}"
         )
+    return save_table1(results, out, baseline=baseline)
+
+
+def save_table1(results: Results, out: str | Path, *, baseline: str = "single") -> list[Path]:
+    """What `write_table1` writes, of results that are read."""
     rows = table1(results, baseline=baseline)
     columns = table1_columns(results, rows)
     out = Path(out)
@@ -176,7 +181,8 @@ def _text_table(
         [style.display(name), *(cell_text(row[c], metrics[c]) if c in row else DASH for c in columns)]
         for name, row in rows.items()
     ]
-    return ["Method", *(heading(c, m) if m else f"{c} (%)" for c, m in metrics.items())], cells
+    units = {name: task.unit for name, task in results.tasks.items()}
+    return ["Method", *(heading(c, m, units.get(c, "")) if m else f"{c} (%)" for c, m in metrics.items())], cells
 
 
 def note(rows: dict[str, dict[str, Cell]], interval: str = "± is half of") -> str:

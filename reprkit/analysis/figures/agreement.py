@@ -15,7 +15,7 @@ from reprkit.analysis.figures import marks
 from reprkit.analysis.figures.probes import PROBE_NAMES
 from reprkit.analysis.joined import load_folders
 from reprkit.analysis.metric_names import metric_name
-from reprkit.analysis.typeset import MINUS
+from reprkit.analysis.typeset import DASH, MINUS, plain
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 
@@ -82,9 +82,16 @@ def correlation_text(test: pd.Series) -> str:
     count = f"{int(test['n_encoders'])} encoder{'s' if test['n_encoders'] != 1 else ''}"
     if not np.isfinite(test["rho"]):
         return f"no rank correlation: {count}"
-    ends = f" ({test['low']:.2f} to {test['high']:.2f})" if np.isfinite(test["low"]) else ""
     p_value = "p < 0.001" if test["p_value"] < 0.001 else f"p = {test['p_value']:.2g}"
-    return f"rho = {test['rho']:.2f}{ends}, {p_value}, {count}".replace("-", MINUS)
+    return f"rho = {rho_text(test)}, {p_value}, {count}"
+
+
+def rho_text(test: pd.Series) -> str:
+    """Such as `0.50 (0.10 to 0.80)`; a dash where there is none."""
+    if not np.isfinite(test["rho"]):
+        return DASH
+    ends = f" ({plain(test['low'], 2)} to {plain(test['high'], 2)})" if np.isfinite(test["low"]) else ""
+    return f"{plain(test['rho'], 2)}{ends}"
 
 
 def write_agreement(

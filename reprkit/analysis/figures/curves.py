@@ -11,7 +11,7 @@ import pandas as pd
 
 from reprkit.analysis import style
 from reprkit.analysis.figures import marks
-from reprkit.analysis.metric_names import in_sentence
+from reprkit.analysis.metric_names import in_sentence, in_unit
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 
@@ -26,9 +26,6 @@ ROWS = (
     (PENALTY, "train", "DGR penalty"),
 )  # fmt: skip
 """Quantity, split and name of each row of panels."""
-
-IN_UNITS = ("abs_error", "mae", "rmse")
-"""Metrics in the unit of their task."""
 
 COLUMNS = ["encoder", "seed", "task", "quantity", "split", "epoch", "value"]
 
@@ -105,7 +102,11 @@ def curves_figure(
             for axes, task in zip(line, shown, strict=False):
                 _lines(axes, own[own["task"] == task], look, plain=plain)
                 if quantity == "score" and task in metrics:
-                    unit = f" ({tasks[task].unit})" if task in tasks and metrics[task] in IN_UNITS else ""
+                    unit = (
+                        f" ({tasks[task].unit})"
+                        if task in tasks and tasks[task].unit and in_unit(metrics[task])
+                        else ""
+                    )
                     axes.set_ylabel(f"Validation {in_sentence(metrics[task])}{unit}", fontsize=7.5)
             if not line[0].get_ylabel():
                 line[0].set_ylabel(text)

@@ -14,7 +14,7 @@ from reprkit.analysis.figures.marks import family_bands, limits
 from reprkit.analysis.report import render
 from reprkit.analysis.results import load_results
 from reprkit.analysis.stats import paired_bootstrap, paired_bootstraps, t_interval
-from reprkit.analysis.summary import summary_sentences
+from reprkit.analysis.summary import compared_sentence, summary_findings
 from reprkit.tasks import Task
 
 TASKS = (Task("left", "classification", 3), Task("sum", "ordinal", 5))
@@ -155,11 +155,10 @@ def test_many_differences_have_a_row_each_against_the_closest(tmp_path, make, wr
 def test_words_stay_short_and_count(tmp_path, make, write):
     results = load_results(write(tmp_path / "s", make(methods=MANY, tasks=TASKS, seeds=3)))
     changes = differences(results)
-    told = summary_sentences(results, changes, universality_differences(results.universality))
+    told = [str(one) for one in summary_findings(results, changes, universality_differences(results.universality))]
     assert len(told) < 15
     assert max(map(len, told)) < 900
-    text = "\n".join(told)
-    assert "alone and with DGR or SAM or PTA" in text
+    assert "alone and with DGR or SAM or PTA" in compared_sentence(results)
     own = changes[changes.encoder.str.endswith("+sam") & (changes.predictor != "own head")]
     own = own[own.baseline == own.encoder.str.removesuffix("+sam")]
     better, worse = ((own.reading == what).sum() for what in ("better", "worse"))

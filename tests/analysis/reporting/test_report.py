@@ -13,7 +13,7 @@ from reprkit.analysis.differences import OWN_HEAD, closest, differences, pairs, 
 from reprkit.analysis.report import render, write_report
 from reprkit.analysis.results import load_results
 from reprkit.analysis.seeds import over_seeds
-from reprkit.analysis.summary import summary_sentences
+from reprkit.analysis.summary import compared_sentence, summary_findings
 from reprkit.analysis.tables import DELTA, latex, table1, table1_columns
 from reprkit.analysis.typeset import tex_escape
 from reprkit.errors import InputError
@@ -50,7 +50,8 @@ def sweep(tmp_path, frames, write):
 def words(folder):
     results = load_results(folder)
     changes = differences(results)
-    told = summary_sentences(results, changes, universality_differences(results.universality))
+    found = summary_findings(results, changes, universality_differences(results.universality))
+    told = [compared_sentence(results), *map(str, found)]
     return "\n".join(told), "\n".join(warning_sentences(results, changes))
 
 
@@ -60,11 +61,14 @@ def test_report_is_one_offline_well_formed_file_with_all_parts(sweep):
     html = path.read_text()
     page = Page(html)
     assert page.open == []
-    assert all(link.startswith(("#", "data:image/png;base64,")) for link in page.links)
+    files = [link for link in page.links if not link.startswith(("#", "data:image/png;base64,"))]
+    assert {"probes.csv", "tables/table1.csv", "tables/verdicts.csv", "figures/probes.pdf"} <= set(files)
+    assert all((sweep / link).is_file() for link in files)
     assert not re.search(r"https?://|//[a-z]+\.|@import|url\(", html)
     assert "default-src 'none'" in html
     for part in ("table-heads", "table-probes", "table-universality", "table-maps", "figure-probes", "figure-tsne",
-                 "figure-universality", "figure-curves", "repeat", "warnings"):  # fmt: skip
+                 "figure-universality", "figure-agreement", "figure-curves", "compared", "table-verdicts", "repeat",
+                 "warnings"):  # fmt: skip
         assert f'id="{part}"' in html
     assert "reprkit run &#39;my recipe.yaml&#39;" in html
     assert "numpy" in html
