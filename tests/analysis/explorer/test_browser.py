@@ -128,7 +128,7 @@ def test_twenty_thousand_points_answer_at_once(browser, tmp_path):
     ActionChains(browser, duration=0).move_to_element_with_offset(first, 0, 0).perform()
     assert browser.find_element(By.ID, "sample").get_attribute("data-id")
     opened = time.monotonic() - started
-    assert opened < (30 if "CI" in os.environ else 20)  # a hang, not a speed: benchmarks/explorer_cost.py has that
+    assert opened < (30 if "CI" in os.environ else 20)  # a hang, not a speed: benchmarks/explorer_open.py has that
     slowest = browser.execute_script(
         """
         const box = document.querySelector(".plot"), where = box.getBoundingClientRect(); let slowest = 0;
