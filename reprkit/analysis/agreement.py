@@ -146,5 +146,5 @@ def agreement_tests(marks: pd.DataFrame) -> pd.DataFrame:
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Ranks less their mean."""
-    ranks = pd.Series(values).rank().to_numpy(np.float64)
-    return ranks - ranks.mean() if len(ranks) else ranks
+    ranks = np.asarray(pd.Series(values).rank(), np.float64)
+    return ranks - (len(ranks) + 1) / 2  # ties keep the sum of ranks

@@ -57,7 +57,7 @@ def verdicts(results: Results, changes: pd.DataFrame, universality_changes: pd.D
         judged; the multi-task gain alone and with the addition, the change paired over seeds (percentage points) with
         its 95% interval and reading; and `verdict_of` own heads and probes together.
     """
-    gains = addition_gains(seed_gains(results)).set_index("encoder")
+    gains = {row["encoder"]: row for row in addition_gains(seed_gains(results)).to_dict("records")}
     u_tau = universality_changes[universality_changes["metric"] == "U_rel_tau"]
     u_tau = u_tau[u_tau["predictor"] == u_tau["predictor"].iloc[0]] if len(u_tau) else u_tau
     rows: list[dict[str, Any]] = []
@@ -74,9 +74,9 @@ def verdicts(results: Results, changes: pd.DataFrame, universality_changes: pd.D
             row[f"{name}_judged"] = int((group["reading"] != "").sum())
         row |= {f"u_{what}": int((u_own["reading"] == what).sum()) for what in ("higher", "lower")}
         row["u_judged"] = int(u_own["reading"].isin(["higher", "lower", UNCLEAR]).sum())
-        known = encoder in gains.index and style.split_label(encoder)[0] == baseline and baseline in gains.index
-        one = gains.loc[encoder] if known else None
-        row["delta_alone"] = float(gains.loc[baseline, "delta"]) if known else np.nan
+        known = encoder in gains and style.split_label(encoder)[0] == baseline and baseline in gains
+        one = gains[encoder] if known else None
+        row["delta_alone"] = float(gains[baseline]["delta"]) if known else np.nan
         for name, column in (
             ("delta", "delta"), ("delta_change", "difference"), ("delta_change_low", "difference_low"),
             ("delta_change_high", "difference_high"),

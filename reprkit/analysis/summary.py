@@ -111,7 +111,10 @@ def _in_short(records: pd.DataFrame) -> Iterable[Finding]:
         f" {better + worse} exclude 0 ({better} better, {worse} worse); by chance about {about(LEVEL * judged)} would."
     )
     for verdict, group in records.groupby("verdict", sort=False):
-        names = [f"{style.display(row.encoder)} against {style.display(row.baseline)}" for row in group.itertuples()]
+        names = [
+            f"{style.display(str(encoder))} against {style.display(str(baseline))}"
+            for encoder, baseline in group[["encoder", "baseline"]].itertuples(index=False)
+        ]
         who = listed(names) if len(names) <= MOST_NAMED else f"{len(names)} encoders"
         text += f" {capitals([str(verdict)])[0]}: {who}."
     yield Finding("In short:", text)

@@ -46,7 +46,7 @@ def agreement_figure(table: pd.DataFrame, *, tasks: Mapping[str, Task] | None = 
     if not len(own):
         raise InputError("universality against probes: no encoder has both; probe and measure the embeddings first")
     names = marks.task_order(own["task"], list(tasks or ()))
-    tests = agreement_tests(table).set_index("task")
+    tests = {str(row["task"]): row for _, row in agreement_tests(table).iterrows()}
     encoders = style.encoder_order(own["encoder"])
     columns = min(len(names), 3)
     rows = -(-len(names) // columns)
@@ -60,7 +60,7 @@ def agreement_figure(table: pd.DataFrame, *, tasks: Mapping[str, Task] | None = 
             _panel(axes, mine, encoders, small=crowded)
             axes.set_title(task, pad=15)
             axes.text(
-                0.5, 1.02, correlation_text(tests.loc[task]), transform=axes.transAxes, ha="center", va="bottom",
+                0.5, 1.02, correlation_text(tests[task]), transform=axes.transAxes, ha="center", va="bottom",
                 fontsize=6.8, color="#333333",
             )  # fmt: skip
             metric = str(mine["metric"].iloc[0])
