@@ -39,7 +39,11 @@ def load_recipe(path: str | Path | None = None, overrides: Sequence[str] = ()) -
 
 
 def parse_recipe(record: dict[str, Any], overrides: Sequence[str] = (), *, source: str = "recipe") -> Recipe:
-    """A recipe from plain values, as `Recipe.to_json` gives them, and dotted overrides."""
+    """A recipe from plain values, as `Recipe.to_json` gives them, and dotted overrides.
+
+    Raises:
+        InputError: an unknown field or a wrong value, in one line that begins with `source`.
+    """
     from jsonargparse import ArgumentError, ArgumentParser
 
     unknown = [name for name in record if name not in Recipe.__dataclass_fields__]
@@ -65,7 +69,11 @@ def parse_recipe(record: dict[str, Any], overrides: Sequence[str] = (), *, sourc
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file; refuses aliases, tags, class names and files above 1 MB."""
+    """The mapping in a YAML file; refuses aliases, tags, class names and files above 1 MB.
+
+    Raises:
+        InputError: no such file, no valid YAML, or what it may not hold.
+    """
     file = Path(path)
     if not file.is_file():
         raise InputError(f"{file}: no such recipe; the recipes that come with reprkit are in training/")

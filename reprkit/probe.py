@@ -119,6 +119,9 @@ def embeddings_of(source: Path, data: str | None = None) -> Path:
 
     A run folder's own `embeddings.h5` is used as it is, unless other data is named; a bare checkpoint is embedded
     beside itself.
+
+    Raises:
+        InputError: no such file, or none that can be embedded.
     """
     if source.is_dir():
         if data is None and (source / "embeddings.h5").is_file():

@@ -89,7 +89,11 @@ def exact_neighbors_streamed(
 
 
 def unit_rows(matrix: NDArray) -> NDArray:
-    """Rows scaled to Euclidean length 1; zero rows stay zero."""
+    """Rows scaled to Euclidean length 1; zero rows stay zero.
+
+    Args:
+        matrix: [N, D].
+    """
     raw = matrix.astype(np.float64, copy=False)
     length = np.sqrt(np.einsum("nd,nd->n", raw, raw))
     return matrix / np.where(length > 0, length, 1.0).astype(matrix.dtype)[:, None]

@@ -265,13 +265,21 @@ def cross_entropy(targets: NDArray[np.int64]) -> Loss:
 
 
 def logistic_curvature(counts: NDArray) -> float:
-    """Mean second derivative of the multinomial loss at the class frequencies: sum of p (1 - p) over C."""
+    """Mean second derivative of the multinomial loss at the class frequencies: sum of p (1 - p) over C.
+
+    Args:
+        counts: [C] rows of each class.
+    """
     p = counts / counts.sum()
     return float((p * (1 - p)).sum()) / len(p)
 
 
 def squared_hinge(targets: NDArray[np.int64]) -> Loss:
-    """max(0, 1 - s f)^2 summed over classes, s = 1 for the row's own class and -1 for the others; -1: missing."""
+    """max(0, 1 - s f)^2 summed over classes, s = 1 for the row's own class and -1 for the others; -1: missing.
+
+    Args:
+        targets: [N] class indices, -1 where missing.
+    """
 
     def loss(scores: NDArray, part: slice) -> float:
         y = targets[part]

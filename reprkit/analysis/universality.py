@@ -160,7 +160,11 @@ def universality(
 
 
 def task_names(ws: Workspace, tasks: Sequence[str] | None) -> list[str]:
-    """The tasks to measure: those named, or those that the encoder was trained for."""
+    """The tasks to measure: those named, or those that the encoder was trained for.
+
+    Raises:
+        InputError: a task that the file does not have.
+    """
     names = list(tasks) if tasks is not None else list(ws.trained_tasks)
     for name in names:
         if name not in ws.tasks:

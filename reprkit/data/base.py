@@ -110,7 +110,11 @@ class ImageDataset:
         return replace(self, tasks=tasks, targets={name: self.targets[name] for name in names})
 
     def rows(self, split: str) -> np.ndarray:
-        """Row numbers (int64, ascending) of a split: train, val or test."""
+        """Row numbers (int64, ascending) of a split: train, val or test.
+
+        Raises:
+            InputError: no such split.
+        """
         if split not in SPLITS:
             raise InputError(f"split '{split}' is not one of {', '.join(SPLITS)}")
         return np.flatnonzero(self.split == SPLITS.index(split)).astype(np.int64)
@@ -138,7 +142,15 @@ class ImageDataset:
 
 
 def select_columns(targets: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Every target column at the given rows."""
+    """Every target column at the given rows.
+
+    Args:
+        targets: task name -> [N, ...].
+        rows: [n] row numbers.
+
+    Returns:
+        task name -> [n, ...].
+    """
     return {name: values[rows] for name, values in targets.items()}
 
 

@@ -141,7 +141,11 @@ class ArraySource:
 
 
 def check_matrix(z: Matrix, what: str) -> None:
-    """Refuse what is no table of numbers."""
+    """Refuse what is no table of numbers.
+
+    Raises:
+        InputError: not numbers of shape [samples, features], or none.
+    """
     if len(z.shape) != 2 or z.dtype.kind not in "fiu" or 0 in z.shape:
         raise InputError(f"{what}: z is {z.dtype} of shape {z.shape}; expected numbers of shape [samples, features]")
 

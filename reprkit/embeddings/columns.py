@@ -101,7 +101,11 @@ def read_target(
 
 
 def read_names(column: Any, rows: int, what: str) -> np.ndarray:
-    """Ids or splits: text, labels or whole numbers [N], none missing, as str [N]."""
+    """Ids or splits: text, labels or whole numbers [N], none missing, as str [N].
+
+    Raises:
+        InputError: another length, a missing one, or what is no name.
+    """
     if isinstance(column, Unreadable):
         raise InputError(f"{what} is {column.kind}; expected text")
     values = column.codes if isinstance(column, Labels) else column
@@ -114,7 +118,11 @@ def read_names(column: Any, rows: int, what: str) -> np.ndarray:
 
 
 def as_text(values: np.ndarray, what: str) -> np.ndarray:
-    """Text or whole numbers as str, of the same shape."""
+    """Text or whole numbers as str, of the same shape.
+
+    Raises:
+        InputError: bytes that are no UTF-8 text.
+    """
     if values.dtype.kind == "S":
         try:
             return np.char.decode(values, "utf-8")

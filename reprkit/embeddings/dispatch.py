@@ -62,7 +62,11 @@ def choices(path: str | os.PathLike[str]) -> list[str]:
 
 
 def open_source(path: str | os.PathLike[str], *, allow_partial: bool = False) -> Source:
-    """Open `FILE` or `FILE::NAME` with the reader that its content needs."""
+    """Open `FILE` or `FILE::NAME` with the reader that its content needs.
+
+    Raises:
+        InputError: a file that its reader refuses, or a NAME where there is nothing to choose.
+    """
     file, name = split_name(path)
     kind = _kind(file)
     if kind == "h5ad":

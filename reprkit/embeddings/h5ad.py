@@ -51,6 +51,9 @@ def open_h5ad(path: Path, name: str | None = None) -> ArraySource:
     Args:
         path: the file.
         name: which array of `obsm` is z, or `X` for X itself; None takes the only one.
+
+    Raises:
+        InputError: a damaged file, one without an index of its rows, or without targets.
     """
     where = str(path)
     with damage(where, MEND), open_h5(path, MEND) as file:

@@ -50,7 +50,11 @@ class MappedMatrix:
 
 
 def open_npy(path: Path) -> ArraySource:
-    """Map a `.npy`, and read the CSV of the same stem beside it: a line a row, in the same order."""
+    """Map a `.npy`, and read the CSV of the same stem beside it: a line a row, in the same order.
+
+    Raises:
+        InputError: a damaged file, or a CSV that is missing or has another number of lines.
+    """
     z, table = MappedMatrix(path), path.with_suffix(".csv")
     check_matrix(z, str(path))
     if not table.is_file():

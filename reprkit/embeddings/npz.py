@@ -19,6 +19,9 @@ def open_npz(path: Path) -> ArraySource:
 
     Arrays: `z` [N, D]; `y_<task>` [N]; `ids` [N], unique text; `split` [N] of `train`, `val`, `test`. Any other
     array is refused, and so are pickled ones.
+
+    Raises:
+        InputError: a damaged file, one without z, or with arrays that are none of these.
     """
     arrays = _load(path)
     if "z" not in arrays:

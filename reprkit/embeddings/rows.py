@@ -27,7 +27,11 @@ class SplitRows:
 
 
 def check_ids(ids: Iterable[Any], what: str) -> np.ndarray:
-    """Ids as UTF-8 bytes (dtype S); refuses what could not be stored and read back, and duplicates."""
+    """Ids as UTF-8 bytes (dtype S); refuses what could not be stored and read back, and duplicates.
+
+    Raises:
+        InputError: naming the id at fault.
+    """
     encoded = []
     for name in ids:
         try:
@@ -45,7 +49,11 @@ def check_ids(ids: Iterable[Any], what: str) -> np.ndarray:
 
 
 def check_disjoint(ids: Mapping[str, np.ndarray], what: str) -> None:
-    """Refuse an id (dtype S, unique in its split) that is in two splits: the test would not be one."""
+    """Refuse an id (dtype S, unique in its split) that is in two splits: the test would not be one.
+
+    Raises:
+        InputError: naming the id and both splits.
+    """
     twice = _first_duplicate(np.concatenate(list(ids.values())))
     if twice is not None:
         homes = " and ".join(split for split, names in ids.items() if (names == twice).any())
@@ -59,7 +67,11 @@ def _first_duplicate(names: np.ndarray) -> bytes | None:
 
 
 def check_targets(task: Task, values: Any, rows: int, what: str) -> np.ndarray:
-    """Targets of one task as int64 or float64 [rows], checked against the task."""
+    """Targets of one task as int64 or float64 [rows], checked against the task.
+
+    Raises:
+        InputError: another length or type, a class that the task does not have, or an infinite value.
+    """
     array = np.asarray(values)
     what = f"{what}: targets of task '{task.name}'"
     if array.shape != (rows,):
@@ -80,7 +92,11 @@ def check_targets(task: Task, values: Any, rows: int, what: str) -> np.ndarray:
 
 
 def check_split_names(names: Iterable[str], what: str) -> None:
-    """Refuse split names other than train, val and test."""
+    """Refuse split names other than train, val and test.
+
+    Raises:
+        InputError: naming the split.
+    """
     for name in names:
         if name not in SPLITS:
             raise InputError(f"{what}: unknown split '{name}'; use {', '.join(SPLITS)}")

@@ -33,7 +33,11 @@ MEND = "re-run `reprkit embed`"
 
 @contextlib.contextmanager
 def damage(what: str, mend: str = MEND) -> Iterator[None]:
-    """Turn any error of h5py in the body into one InputError about `what`."""
+    """Turn any error of h5py in the body into one InputError about `what`.
+
+    Raises:
+        InputError: in the place of what h5py raised.
+    """
     try:
         yield
     except InputError:
@@ -46,7 +50,11 @@ def damage(what: str, mend: str = MEND) -> Iterator[None]:
 
 
 def open_h5(path: Path, mend: str = MEND) -> h5py.File:
-    """Open `path` read-only, refusing what is no HDF5 file with a line that says what it is instead."""
+    """Open `path` read-only, refusing what is no HDF5 file with a line that says what it is instead.
+
+    Raises:
+        InputError: an empty, damaged or foreign file, or one that is being written.
+    """
     size = file_size(path)
     if size == 0:
         raise InputError(f"{path}: the file is empty; {mend}")
@@ -138,6 +146,9 @@ def dataset(
         ndim: number of dimensions.
         filters: HDF5 filters that are allowed.
         mend: what to do about damage.
+
+    Raises:
+        InputError: missing, stored in other files, compressed by a plug-in, or of another shape or type.
     """
     found: h5py.Dataset = child(group, name, h5py.Dataset, where, mend)
     what = f"{where}: '{found.name}'"
@@ -166,6 +177,12 @@ def read_text(found: h5py.Dataset, where: str, mend: str = MEND) -> np.ndarray:
 
     Text of variable length may be one long string that every row points to: it is read a few rows at a time, in a
     tenth of the free memory even then, and strings over `MAX_TEXT` bytes are refused.
+
+    Returns:
+        str [N].
+
+    Raises:
+        InputError: more text than any file needs, or none in UTF-8.
     """
     what = f"{where}: '{found.name}'"
     if found.dtype.kind == "S":
@@ -197,7 +214,11 @@ def _check_size(found: h5py.Dataset, what: str) -> None:
 
 
 def check_memory(needed: int, what: str) -> None:
-    """Refuse an allocation that would not fit into the memory that is free."""
+    """Refuse an allocation that would not fit into the memory that is free.
+
+    Raises:
+        InputError: more bytes than are free.
+    """
     free = free_memory()
     if free is not None and needed > free:
         raise InputError(

@@ -51,7 +51,14 @@ class ASPPHead(nn.Module):
         self.out = nn.Conv2d(channels, num_outputs, 1)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Outputs at the resolution of the map."""
+        """Outputs at the resolution of the map.
+
+        Args:
+            z: [B, D, h, w].
+
+        Returns:
+            [B, C, h, w].
+        """
         mean = self.pool(z.mean((2, 3), keepdim=True)).relu()
         parts = [*(branch(z) for branch in self.branches), mean.expand(-1, -1, *z.shape[2:])]
         return self.out(self.refine(self.dropout(self.project(torch.cat(parts, dim=1)))))

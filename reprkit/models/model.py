@@ -58,7 +58,14 @@ class Model(nn.Module):
         return z[-1] if isinstance(z, tuple) else z
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Outputs of every head, by task name."""
+        """Outputs of every head, by task name.
+
+        Args:
+            images: [B, channels, H, W].
+
+        Returns:
+            task name -> [B, C], or [B, C, h, w] of a dense task.
+        """
         z = self.encode(images)
         return {name: head(z) for name, head in self.heads.items()}
 

@@ -205,7 +205,11 @@ class Task:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Task:
-        """Read a record written by `to_json`; unknown fields of newer versions are ignored."""
+        """Read a record written by `to_json`; unknown fields of newer versions are ignored.
+
+        Raises:
+            InputError: a record that lacks a field, or whose values do not fit together.
+        """
         known = {k: record[k] for k in cls.__dataclass_fields__ if k in record}
         try:
             return cls(**{**known, "classes": tuple(known.get("classes", ()))})

@@ -70,7 +70,11 @@ def read_header(path: str | Path) -> dict[str, Any]:
 
 
 def load_checkpoint(path: str | Path) -> tuple[Model, dict[str, Any]]:
-    """The model of a checkpoint, on the CPU in eval mode, and its header."""
+    """The model of a checkpoint, on the CPU in eval mode, and its header.
+
+    Raises:
+        InputError: no checkpoint of reprkit, or tensors that are damaged or do not fit its recipe.
+    """
     meta = read_header(path)
     tasks = [Task.from_json(record) for record in meta["tasks"]]
     recipe = parse_recipe(meta["recipe"], source=str(path))
@@ -88,7 +92,11 @@ def load_checkpoint(path: str | Path) -> tuple[Model, dict[str, Any]]:
 
 
 def find_checkpoint(path: str | Path, which: str = "best") -> Path:
-    """The checkpoint file that `path` means: itself, or `best`/`last` of a run folder."""
+    """The checkpoint file that `path` means: itself, or `best`/`last` of a run folder.
+
+    Raises:
+        InputError: there is none.
+    """
     file = Path(path)
     if file.is_dir():
         inside = file / f"{which}.safetensors"
@@ -110,7 +118,11 @@ def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
 
 
 def load_state(path: str | Path) -> dict[str, Any]:
-    """Read a state written by `save_state`, without running code from it."""
+    """Read a state written by `save_state`, without running code from it.
+
+    Raises:
+        InputError: a damaged file, or one that holds other than plain values and tensors.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):

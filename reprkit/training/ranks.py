@@ -40,7 +40,11 @@ class Ranks:
         return self.rank == 0
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its mean over ranks, in place."""
+        """Replace each tensor by its mean over ranks, in place.
+
+        Args:
+            tensors: of any shapes, the same on every rank.
+        """
         if self.world == 1 or not tensors:
             return
         if len(tensors) == 1 and tensors[0].is_contiguous():

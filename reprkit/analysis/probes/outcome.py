@@ -54,7 +54,12 @@ class Selection:
 
 
 def score(task: Task, predicted: NDArray, target: NDArray) -> float:
-    """Selection metric: accuracy, or R2 of regression targets (NaN-free: a constant target counts squared error)."""
+    """Selection metric: accuracy, or R2 of regression targets (NaN-free: a constant target counts squared error).
+
+    Args:
+        task: what the values are.
+        predicted, target: [n] class indices or values.
+    """
     if task.is_discrete:
         return float((predicted == target).mean())
     spread = float(((target - target.mean()) ** 2).sum())
