@@ -30,6 +30,9 @@ SHORT = {"U_rel": "U_rel", "U_rel_tau": "U_rel_τ", "U": "U = 1/gap", "rms": "RM
          "L_star": "L* (nats)"}  # fmt: skip
 """Titles of narrow panels."""
 
+MOST_MARKS = 24
+"""So many encoders times tasks fit side by side in a panel."""
+
 WITH_INTERVAL = ("U_rel", "U_rel_tau", "U")
 ONE_SEED = "95% bootstrap over heads and test samples"
 
@@ -40,8 +43,8 @@ def universality_figure(
     """Six panels: U_rel, U_rel_tau and U per task and encoder with 95% whiskers; below, RMS, effective rank and L*.
 
     A value that does not exist is not drawn: its status is printed in its place. U says nothing alone (a constant
-    embedding maximises it), hence the lower row. More than 8 encoders have a row each instead, in a panel for every
-    task (down) and quantity (across).
+    embedding maximises it), hence the lower row. More than 8 encoders, or too many tasks beside them, have a row each
+    instead, in a panel for every task (down) and quantity (across).
 
     Args:
         universality: rows of universality.csv.
@@ -61,7 +64,7 @@ def universality_figure(
     start = f"Fresh random {heads.get(str(head), head)} heads."
     encoders = style.encoder_order(frame["encoder"])
     with style.context():
-        if len(encoders) > marks.MOST_BESIDE:
+        if len(encoders) > marks.MOST_BESIDE or len(encoders) * len(groups) > MOST_MARKS:
             return _in_rows(frame, groups, [column for column, _ in panels], encoders, start)
         figure = style.new_figure(style.TEXT_WIDTH + 1.2, 5.6)
         made = marks.grid(figure, len(panels), columns=3)

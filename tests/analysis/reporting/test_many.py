@@ -66,6 +66,13 @@ def test_eight_encoders_stand_side_by_side_and_nine_do_not(make):
             assert bool(draw(frame).legends) is not rows
 
 
+def test_many_tasks_beside_few_encoders_have_rows_too(make):
+    tasks = [Task(f"t{i}", "classification", 3) for i in range(5)]
+    frame = make(methods=MANY[:7], tasks=tasks, seeds=1).universality
+    assert len(universality_figure(frame).axes) == 5 * 6  # a panel a task and quantity
+    assert len(universality_figure(frame[frame.task < "t3"]).axes) == 6
+
+
 def test_single_far_off_is_printed_at_the_edge(make):
     frame = make(methods=MANY[:12], tasks=TASKS, seeds=1).probes
     at = (frame.encoder == "single") & (frame.probe == "knn")
