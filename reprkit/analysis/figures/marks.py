@@ -209,6 +209,7 @@ def fit_rows(
                 0.02 if x < low else 0.98, encoders.index("single"), f"◂ {x:.2f}" if x < low else f"{x:.2f} ▸",
                 transform=axes.get_yaxis_transform(), ha="left" if x < low else "right", va="center", fontsize=6.5,
                 color=style.encoder_styles(["single"])["single"]["color"], zorder=5,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},  # not struck out by its own whisker
             )  # fmt: skip
     axes.set_xlim(low, high)
     axes.locator_params(axis="x", nbins=4)
