@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reprkit.analysis import agreement, dummies_table, score_tables
+from reprkit.analysis import agreement, dummies_table, report_verdicts, score_tables
 from reprkit.analysis.catalogue import METRICS
 from reprkit.analysis.comparison import pairs, pareto
 from reprkit.analysis.cost import COST_COLUMNS
@@ -62,6 +62,7 @@ CONSTANTS: dict[str, Iterable[str]] = {
     "cost_table": COST_COLUMNS,
     "universality_vs_probe": agreement.MARK_COLUMNS,
     "universality_vs_probe_test": agreement.TEST_COLUMNS,
+    "verdicts": report_verdicts.VERDICT_COLUMNS,
 }
 FRAMES = ("predictions/*", "tsne", "tsne_quality", "selection", "table1")
 """Tables without a constant: held to a table that is made here."""
@@ -107,7 +108,6 @@ def test_every_constant_that_names_columns_is_known() -> None:
         "figures/controls": "columns that are read",
         "figures/curves": "of a figure alone",
         "figures/maps": "columns that are read",
-        "report_verdicts": "of the report alone",
         "results": "own scores, of test_scores.json",
     }
     found = set()
@@ -115,7 +115,7 @@ def test_every_constant_that_names_columns_is_known() -> None:
         if re.search(r"^([A-Z]+_)?COLUMNS\b.*= *[\[(]", path.read_text(encoding="utf-8"), flags=re.MULTILINE):
             found.add(path.relative_to(ROOT / "reprkit" / "analysis").with_suffix("").as_posix())
     modules = {"probes/table", "universality", "geometry", "ordinal", "few_shot", "few_shot_summary", "sensitivity"}
-    modules |= {"universality_pairs", "score_tables", "dummies_table", "agreement"}
+    modules |= {"universality_pairs", "score_tables", "dummies_table", "agreement", "report_verdicts"}
     assert found == modules | {"comparison/pairs", "comparison/pareto", "gains", "cost"} | set(inner)
 
 
