@@ -160,8 +160,8 @@ def test_several_threads_read_one_file(made, tmp_path, monkeypatch):
 
 
 def test_passes_over_a_streamed_file_do_not_grow_with_tasks(made):
-    """Of what follows from moments: one pass for the scale of the features, one for all tasks without gaps, one for each
-    task with gaps."""
+    """Of what follows from moments: a pass for the scale of features, one for all tasks without gaps, one for each with
+    gaps."""
     source = OnlyBlocks(made)
     probe_with_predictions(source, config=ProbeConfig(probes=("ncm", "lda"), bootstrap=10, memory_mb=0))
     assert source.passes == 3
