@@ -6,34 +6,23 @@ Example: python analysis/cost_table.py --runs runs/digits --out tables
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import Namespace
 from pathlib import Path
 
-from reprkit.exits import exit_code
-from reprkit.files import check_out_folder
+from reprkit.analysis.scripts import run_script, script_parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write cost_table as CSV, Markdown and LaTeX, and print the Markdown; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--runs", required=True, action="extend", nargs="+", type=Path, metavar="OUT",
-        help="folders that `reprkit run` wrote",
-    )  # fmt: skip
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write the table to")
-    options = parser.parse_args(arguments)
+    """Write cost_table as CSV, Markdown and LaTeX; returns the exit code."""
+    return run_script(script_parser(__doc__), write, arguments)
 
-    def draw() -> None:
-        from reprkit.analysis.cost import write_cost_table
 
-        check_out_folder(options.out)
-        paths = write_cost_table(options.runs, options.out)
-        print(next(path for path in paths if path.suffix == ".md").read_text(encoding="utf-8"))
-        for path in paths:
-            print(path)
+def write(options: Namespace) -> list[Path]:
+    """The paths of what is written."""
+    from reprkit.analysis.cost import write_cost_table
 
-    return exit_code(draw)
+    return write_cost_table(options.runs, options.out)
 
 
 if __name__ == "__main__":

@@ -6,35 +6,27 @@ Example: python analysis/figure2.py --runs runs/digits --out figures --bases van
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import Namespace
 from pathlib import Path
 
-from reprkit.exits import exit_code
-from reprkit.files import check_out_folder
+from reprkit.analysis.scripts import run_script, script_parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write figure2 as PDF, PNG and CSV; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--runs", required=True, action="extend", nargs="+", type=Path, metavar="OUT",
-        help="folders that `reprkit run` wrote",
-    )  # fmt: skip
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write the figure to")
+    parser = script_parser(__doc__)
     parser.add_argument(
         "--bases", nargs="+", default=(), metavar="METHOD", help="methods to show (default: all that have an addition)"
     )
-    options = parser.parse_args(arguments)
+    return run_script(parser, write, arguments)
 
-    def draw() -> None:
-        check_out_folder(options.out)
-        from reprkit.analysis.figures.additions import write_figure2
 
-        for path in write_figure2(options.runs, options.out, bases=options.bases):
-            print(path)
+def write(options: Namespace) -> list[Path]:
+    """The paths of what is written."""
+    from reprkit.analysis.figures.additions import write_figure2
 
-    return exit_code(draw)
+    return write_figure2(options.runs, options.out, bases=options.bases)
 
 
 if __name__ == "__main__":

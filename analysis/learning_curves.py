@@ -6,32 +6,23 @@ Example: python analysis/learning_curves.py --runs runs/digits --out figures
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import Namespace
 from pathlib import Path
 
-from reprkit.exits import exit_code
-from reprkit.files import check_out_folder
+from reprkit.analysis.scripts import run_script, script_parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write learning_curves as PDF, PNG and CSV; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--runs", required=True, action="extend", nargs="+", type=Path, metavar="OUT",
-        help="folders that `reprkit run` wrote",
-    )  # fmt: skip
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write the figure to")
-    options = parser.parse_args(arguments)
+    return run_script(script_parser(__doc__), write, arguments)
 
-    def draw() -> None:
-        check_out_folder(options.out)
-        from reprkit.analysis.figures.write import write_learning_curves
 
-        for path in write_learning_curves(options.runs, options.out):
-            print(path)
+def write(options: Namespace) -> list[Path]:
+    """The paths of what is written."""
+    from reprkit.analysis.figures.write import write_learning_curves
 
-    return exit_code(draw)
+    return write_learning_curves(options.runs, options.out)
 
 
 if __name__ == "__main__":

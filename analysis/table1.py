@@ -8,37 +8,25 @@ Example: python analysis/table1.py --runs runs/digits --out tables
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import Namespace
 from pathlib import Path
 
-from reprkit.exits import exit_code
-from reprkit.files import check_out_folder
+from reprkit.analysis.scripts import run_script, script_parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write table1 (and dgr_gain) as CSV, Markdown and LaTeX, and print the Markdown; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--runs", required=True, action="extend", nargs="+", type=Path, metavar="OUT",
-        help="folders that `reprkit run` wrote",
-    )  # fmt: skip
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write the table to")
+    """Write table1 (and dgr_gain) as CSV, Markdown and LaTeX; returns the exit code."""
+    parser = script_parser(__doc__)
     parser.add_argument("--baseline", default="single", help="encoder that the gain is measured against")
-    options = parser.parse_args(arguments)
+    return run_script(parser, write, arguments)
 
-    def draw() -> None:
-        from reprkit.analysis.tables import write_table1
 
-        check_out_folder(options.out)
-        paths = write_table1(options.runs, options.out, baseline=options.baseline)
-        for path in paths:
-            if path.suffix == ".md":
-                print(path.read_text(encoding="utf-8"))
-        for path in paths:
-            print(path)
+def write(options: Namespace) -> list[Path]:
+    """The paths of what is written."""
+    from reprkit.analysis.tables import write_table1
 
-    return exit_code(draw)
+    return write_table1(options.runs, options.out, baseline=options.baseline)
 
 
 if __name__ == "__main__":

@@ -6,34 +6,26 @@ Example: python analysis/universality_vs_probe.py --runs runs/digits --out figur
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import Namespace
 from pathlib import Path
 
-from reprkit.exits import exit_code
-from reprkit.files import check_out_folder
+from reprkit.analysis.scripts import run_script, script_parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write universality_vs_probe as PDF, PNG and CSV, and its test as CSV; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--runs", required=True, action="extend", nargs="+", type=Path, metavar="OUT",
-        help="folders that `reprkit run` wrote",
-    )  # fmt: skip
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write the figure to")
+    parser = script_parser(__doc__)
     parser.add_argument("--score", default="U_rel", help="U_rel, U_rel_tau or U (default: U_rel)")
     parser.add_argument("--probe", default="linear", help="probe of probes.csv (default: linear)")
-    options = parser.parse_args(arguments)
+    return run_script(parser, write, arguments)
 
-    def draw() -> None:
-        check_out_folder(options.out)
-        from reprkit.analysis.figures.agreement import write_agreement
 
-        for path in write_agreement(options.runs, options.out, score=options.score, probe=options.probe):
-            print(path)
+def write(options: Namespace) -> list[Path]:
+    """The paths of what is written."""
+    from reprkit.analysis.figures.agreement import write_agreement
 
-    return exit_code(draw)
+    return write_agreement(options.runs, options.out, score=options.score, probe=options.probe)
 
 
 if __name__ == "__main__":

@@ -6,17 +6,13 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import fields, is_dataclass, replace
-from pathlib import Path
+from dataclasses import fields, is_dataclass
 from textwrap import fill
 from typing import Any
 
-from reprkit import __version__, plugins
-from reprkit.errors import InputError
-from reprkit.exits import OneLineParser, exit_code, is_first_process
-from reprkit.files import check_out_file, check_out_folder
-from reprkit.recipe import ADDITIONS, METHODS, PROBES, Recipe, split_method
+from reprkit import __version__, commands, plugins
+from reprkit.exits import OneLineParser, exit_code
+from reprkit.recipe import ADDITIONS, METHODS, PROBES, Recipe
 
 _EPILOG = """\
 start here:
@@ -91,10 +87,10 @@ def _parser() -> OneLineParser:
     )
     parser.add_argument("--version", action="version", version=f"reprkit {__version__}")
     probes = (*PROBES, *plugins.names("probes"))
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    chosen = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(name: str, action: Callable[[argparse.Namespace], None], text: str, **more: Any) -> Any:
-        sub = commands.add_parser(
+        sub = chosen.add_parser(
             name, help=text.split(". ")[0].replace("%", "%%"), description=fill(text, 100), allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter, **more
         )  # fmt: skip
@@ -103,7 +99,7 @@ def _parser() -> OneLineParser:
 
     demo = command(
         "demo",
-        _demo,
+        commands.demo,
         "The whole way on the embedded digits: train Single, Vanilla and Vanilla+DGR with 2 seeds, embed, probe, "
         "measure, report. Needs no download.",
         epilog=_recipe_help(),
@@ -113,7 +109,7 @@ def _parser() -> OneLineParser:
 
     run = command(
         "run",
-        _run,
+        commands.run,
         "Run a recipe: train, test, embed, probe, measure and report every method x seed. Finished pieces are "
         "skipped, so the same command continues a run that was stopped or killed.",
         epilog=f"{_SHARING}\n{_methods_help()}\n\n{_recipe_help()}",
@@ -127,7 +123,7 @@ def _parser() -> OneLineParser:
 
     train = command(
         "train",
-        _train,
+        commands.train,
         "Train one encoder of a recipe in one run folder. Killed and started again, it continues to the same bits.",
         epilog=f"{_methods_help()}\n\n{_recipe_help()}",
     )
@@ -142,7 +138,7 @@ def _parser() -> OneLineParser:
 
     embed = command(
         "embed",
-        _embed,
+        commands.embed,
         "Dump the frozen embeddings of a checkpoint to HDF5. Interrupted, the same command continues.",
     )
     embed.add_argument("checkpoint", help="a .safetensors checkpoint or a run folder")
@@ -157,7 +153,7 @@ def _parser() -> OneLineParser:
 
     predict = command(
         "predict",
-        _predict,
+        commands.predict,
         "Write pictures of what a checkpoint's own heads say: images beside truth, prediction and error of every dense "
         "task, and predicted classes with their probability. The arrays are written beside them (.npz).",
     )
@@ -172,7 +168,7 @@ def _parser() -> OneLineParser:
 
     universality = command(
         "universality",
-        _universality,
+        commands.universality,
         "Measure how universal frozen embeddings are: the gap between fresh random predictors and the optimal one, "
         "raw (the paper's U) and relative, with 95% intervals.",
     )
@@ -186,7 +182,7 @@ def _parser() -> OneLineParser:
 
     compare = command(
         "compare",
-        _compare,
+        commands.compare,
         "Compare encoders on the same test samples, paired. Probes, own heads, universality, geometry and likeness, "
         "each against the baseline with 95% intervals, and what is gained on one task at the price of another.",
     )
@@ -216,7 +212,7 @@ def _parser() -> OneLineParser:
 
     geometry = command(
         "geometry",
-        _geometry,
+        commands.geometry,
         "Measure size, rank, dimension and class structure of embeddings, and whether ordered classes lie in order. "
         "Needs no probe; what each number means: docs/results.md.",
     )
@@ -227,7 +223,7 @@ def _parser() -> OneLineParser:
 
     tsne = command(
         "tsne",
-        _tsne,
+        commands.tsne,
         "Draw maps of embeddings files on the same samples. t-SNE, at one perplexity or several, and linear maps "
         "beside it, each with what it keeps of the embedding.",
     )
@@ -255,7 +251,7 @@ def _parser() -> OneLineParser:
 
     explore = command(
         "explore",
-        _explore,
+        commands.explore,
         "Write one offline page on which embeddings can be explored: maps of several encoders, linked sample by "
         "sample, with thumbnails, predictions, errors, and who moved between encoders.",
     )
@@ -269,19 +265,21 @@ def _parser() -> OneLineParser:
         "--probe", default="linear", choices=[*probes, "none"], help="whose predictions can be seen (default: linear)"
     )
 
-    report = command("report", _report, "Draw the figures and write report.html again from the tables of a run.")
+    report = command(
+        "report", commands.report, "Draw the figures and write report.html again from the tables of a run."
+    )
     report.add_argument("folder", help="folder of `reprkit run`")
 
     inspect = command(
         "inspect",
-        _inspect,
+        commands.inspect,
         "Say what a file is: checkpoint, embeddings, recipe or run folder. Embeddings are read whole and verified.",
     )
     inspect.add_argument("file")
 
     doctor = command(
         "doctor",
-        _doctor,
+        commands.doctor,
         "Check the installation, this machine and this folder, and name what is wrong and the line that mends it. "
         "Exits with 1 if anything is broken.",
     )
@@ -305,7 +303,7 @@ def _recipe_help() -> str:
             continue
         lines += [f"  --{item.name}.{f.name} {_shown(getattr(value, f.name))}" for f in fields(value)]
     lines += plugins.described()
-    return "\n".join([*lines, "what each field means: `reprkit.recipe`, or training/README.md"])
+    return "\n".join([*lines, "what each field means: docs/recipes.md"])
 
 
 def _methods_help() -> str:
@@ -324,231 +322,6 @@ def _methods_help() -> str:
 
 def _shown(value: Any) -> str:
     return json.dumps(list(value) if isinstance(value, tuple) else value)
-
-
-def _demo(args: argparse.Namespace) -> None:
-    from reprkit.config import parse_recipe
-    from reprkit.run import DEMO, run
-
-    recipe = parse_recipe(DEMO.to_json(), args.overrides) if args.overrides else DEMO
-    _announce(run(recipe, args.out, jobs=args.jobs))
-
-
-def _run(args: argparse.Namespace) -> None:
-    from reprkit.config import load_recipe
-    from reprkit.run import parse_shard, run
-
-    recipe = load_recipe(args.recipe, args.overrides)
-    if args.data:
-        recipe = replace(recipe, data=replace(recipe.data, root=args.data))
-    if args.print_config:
-        _print_recipe(recipe)
-        return
-    _announce(run(recipe, args.out, shard=parse_shard(args.shard), jobs=args.jobs))
-
-
-def _announce(result: Path) -> None:
-    if result.suffix == ".html":
-        print(f"report: {result}")
-        print(f"tables and figures: {result.parent}")
-    else:
-        print(f"waiting for other shards: {result}")
-
-
-def _train(args: argparse.Namespace) -> None:
-    from reprkit.config import load_recipe
-    from reprkit.training import score_test_split, train
-
-    if args.recipe and args.config:
-        raise InputError("name the recipe once: as RECIPE or with --config")
-    alone = []
-    if args.method:
-        split_method(args.method)  # its error should name no file
-        alone = [f"--methods={json.dumps([args.method])}", "--grid={}"]
-    recipe = load_recipe(args.recipe or args.config, [*args.overrides, *alone])
-    if args.data:
-        recipe = replace(recipe, data=replace(recipe.data, root=args.data))
-    if args.print_config:
-        _print_recipe(recipe)
-        return
-    from reprkit.data import load_dataset
-    from reprkit.training.job import Job
-
-    if args.out:
-        check_out_folder(args.out)
-    Job(recipe, args.method or recipe.methods[0], recipe.seeds[0] if args.seed is None else args.seed, args.task)
-    dataset = load_dataset(recipe.data)
-    if is_first_process():
-        print(dataset.summary(), file=sys.stderr)
-    folder = train(recipe, args.out, method=args.method, seed=args.seed, task=args.task, dataset=dataset)
-    if not is_first_process():
-        return
-    scores = json.loads(score_test_split(folder, dataset, recipe.embed.checkpoint, recipe.train.device).read_text())
-    for name, task in scores["tasks"].items():
-        score = "none" if task["score"] is None else f"{task['score']:.4f}"
-        print(f"test {name}: {task['metric']} {score} (n = {task['n']})")
-    print(f"run folder: {folder}")
-
-
-def _print_recipe(recipe: Any) -> None:
-    import yaml
-
-    print(yaml.safe_dump(recipe.to_json(), sort_keys=False, width=100), end="")
-
-
-def _embed(args: argparse.Namespace) -> None:
-    from reprkit.config import parse_recipe
-    from reprkit.recipe import EmbedConfig
-    from reprkit.training import embed
-    from reprkit.training.checkpoint import find_checkpoint, read_header
-
-    given = {
-        "checkpoint": args.which, "batch_size": args.batch_size, "dtype": args.dtype, "precision": args.precision,
-        "positions": args.positions,
-    }  # fmt: skip
-    first = find_checkpoint(args.checkpoint)
-    recipe = parse_recipe(read_header(first)["recipe"], source=str(first))
-    config = replace(recipe.embed, **{name: value for name, value in given.items() if value is not None})
-    out = args.out
-    if out is None:
-        usual = EmbedConfig()
-        odd = [v for name, v in given.items() if name != "batch_size" and v not in (None, getattr(usual, name))]
-        out = first.parent / ("-".join(["embeddings", *map(str, odd)]) + ".h5")
-    path = embed(args.checkpoint, out, data=args.data, config=config, device=args.device)
-    if is_first_process():
-        print(path)
-
-
-def _predict(args: argparse.Namespace) -> None:
-    from reprkit.predict import predict
-
-    options = {name: getattr(args, name) for name in ("data", "out", "split", "samples", "ids", "device")}
-    for path in predict(args.checkpoint, **options):
-        print(path)
-
-
-def _universality(args: argparse.Namespace) -> None:
-    import pandas as pd
-
-    from reprkit.analysis.universality import universality
-    from reprkit.embeddings import Embeddings, distinct_labels
-    from reprkit.files import write_frame
-    from reprkit.recipe import UniversalityConfig
-
-    if args.out:
-        check_out_file(args.out)
-    config = UniversalityConfig(num_dummies=args.num_dummies, heads=tuple(args.heads), init=args.init)
-    with ExitStack() as stack:
-        files = [stack.enter_context(Embeddings(path, groups=args.groups)) for path in args.embeddings]
-        frames = [
-            universality(file, tasks=args.tasks, config=config, label=label)
-            for file, label in zip(files, distinct_labels(files), strict=True)
-        ]
-    frame = pd.concat(frames, ignore_index=True)
-    shown = ["encoder", "seed", "task", "head", "status", "U_rel", "U_rel_low", "U_rel_high", "U_rel_tau", "gap", "U",
-             "L_star", "L_dummy", "H_y", "rms", "effective_rank"]  # fmt: skip
-    print(frame[shown].to_string(index=False, float_format="%.4g"))
-    if args.out:
-        write_frame(frame, Path(args.out))
-
-
-def _compare(args: argparse.Namespace) -> None:
-    from reprkit.analysis.compare import compare_encoders, compare_seeds
-
-    if bool(args.seeds) == bool(args.embeddings):
-        raise InputError("compare: give two or more embeddings files, or folders of runs after --seeds")
-    if args.out:
-        check_out_folder(args.out)
-    given = {name: value for name in ("probes", "parts") if (value := getattr(args, name)) is not None}
-    options = {name: getattr(args, name) for name in ("tasks", "baseline", "view", "different_transform")}
-    if args.seeds:
-        if args.groups:
-            raise InputError("compare: --groups is for files; the files of run folders say it themselves")
-        result = compare_seeds(args.seeds, **options, **given)
-    else:
-        result = compare_encoders(*args.embeddings, groups=args.groups, **options, **given)
-    print(result.text())
-    if args.out:
-        print(f"\nreport: {result.write(args.out)[-1]}")
-
-
-def _geometry(args: argparse.Namespace) -> None:
-    import pandas as pd
-
-    from reprkit.analysis.geometry import geometry
-    from reprkit.analysis.ordinal import ordinal_alignment
-    from reprkit.analysis.workspace import Workspace
-    from reprkit.embeddings import Embeddings, distinct_labels
-    from reprkit.files import write_frame
-
-    if args.out:
-        check_out_folder(args.out)
-    shapes, orders = [], []
-    with ExitStack() as stack:
-        files = [stack.enter_context(Embeddings(path)) for path in args.embeddings]
-        for file, label in zip(files, distinct_labels(files, across_seeds=True), strict=True):
-            workspace = Workspace(file)
-            shapes.append(geometry(workspace, tasks=args.tasks, split=args.split, label=label))
-            orders.append(ordinal_alignment(workspace, tasks=args.tasks, label=label))
-    found = {"geometry": pd.concat(shapes, ignore_index=True), "ordinal": pd.concat(orders, ignore_index=True)}
-    for frame, keys in zip(found.values(), (["task", "metric"], ["task", "space", "metric"]), strict=True):
-        if len(frame):
-            wide = frame.pivot_table(index=keys, columns="encoder", values="value", sort=False, dropna=False)
-            print(wide.dropna(how="all").to_string(float_format="%.4g"), end="\n\n")
-    for reason in dict.fromkeys(row for row in found["geometry"]["status"] if not row.startswith("ok")):
-        print(f"note: {reason}")
-    if args.out:
-        for name, frame in found.items():
-            write_frame(frame, Path(args.out) / f"{name}.csv")
-        print(f"tables: {args.out}")
-
-
-def _tsne(args: argparse.Namespace) -> None:
-    from reprkit.analysis.maps.write import write_maps
-    from reprkit.embeddings import Embeddings, distinct_labels
-    from reprkit.recipe import TsneConfig
-
-    check_out_folder(args.out)
-    for perplexity in args.perplexity:
-        config = TsneConfig(samples=args.samples, perplexity=perplexity)
-    with ExitStack() as stack:
-        files = [stack.enter_context(Embeddings(path)) for path in args.embeddings]
-        place = stack.enter_context(Embeddings(args.place)) if args.place else None
-        labels = distinct_labels(files, across_seeds=True)
-        options = {"kinds": args.map, "perplexities": args.perplexity, "place": place}
-        quality, figures = write_maps(files, labels, Path(args.out), config=config, **options)
-    print(quality.to_string(index=False, float_format="%.4g", na_rep=""))
-    for figure in figures:
-        print(f"figure: {figure}")
-
-
-def _explore(args: argparse.Namespace) -> None:
-    from reprkit.explore import explore_files
-    from reprkit.recipe import TsneConfig
-
-    check_out_file(args.out)
-    config = TsneConfig(samples=args.samples, perplexity=args.perplexity)
-    probe = "" if args.probe == "none" else args.probe
-    page = explore_files(args.embeddings, data=args.data, images=args.images, config=config, probe=probe)
-    print(f"page: {page.write(args.out)}")
-
-
-def _report(args: argparse.Namespace) -> None:
-    from reprkit.analysis.report import write_report
-
-    _announce(write_report(Path(args.folder)))
-
-
-def _inspect(args: argparse.Namespace) -> None:
-    from reprkit.inspection import describe_path
-
-    print(describe_path(Path(args.file)))
-
-
-def _doctor(args: argparse.Namespace) -> None:
-    from reprkit.doctor import doctor
-
-    doctor([Path(path) for path in args.paths], mend=args.mend)
 
 
 if __name__ == "__main__":

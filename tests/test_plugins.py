@@ -81,7 +81,7 @@ OFFERED = {
 @pytest.fixture
 def install(tmp_path, monkeypatch):
     """Put a package with entry points on the import path, as pip would leave it there."""
-    for name in ("FITS", "SLOWEST_FIRST", "CLASSES_ONLY"):  # what it adds is taken away again
+    for name in ("FITS", "CLASSES_ONLY"):  # what it adds is taken away again
         monkeypatch.setattr(suite, name, type(getattr(suite, name))(getattr(suite, name)))
 
     def make(points=OFFERED, *, code=CODE, package="striped"):

@@ -10,8 +10,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from reprkit.analysis.differences import UNCLEAR
-from reprkit.analysis.figures.probes import headline
+from reprkit.analysis.headlines import headline
 from reprkit.analysis.results import Results
+from reprkit.analysis.typeset import DASH, plain
 from reprkit.errors import InputError
 
 SCORES = ("U_rel", "U_rel_tau", "U")
@@ -142,6 +143,23 @@ def agreement_tests(marks: pd.DataFrame) -> pd.DataFrame:
         says = UNCLEAR if says and found.p_value >= LEVEL else says
         rows.append((task, score, probe, metric, *found, len(group), says))
     return pd.DataFrame(rows, columns=TEST_COLUMNS)
+
+
+def correlation_text(test: pd.Series) -> str:
+    """Such as `rho = 0.50 (0.10 to 0.80), p = 0.03, 17 encoders`."""
+    count = f"{int(test['n_encoders'])} encoder{'s' if test['n_encoders'] != 1 else ''}"
+    if not np.isfinite(test["rho"]):
+        return f"no rank correlation: {count}"
+    p_value = "p < 0.001" if test["p_value"] < 0.001 else f"p = {test['p_value']:.2g}"
+    return f"rho = {rho_text(test)}, {p_value}, {count}"
+
+
+def rho_text(test: pd.Series) -> str:
+    """Such as `0.50 (0.10 to 0.80)`; a dash where there is none."""
+    if not np.isfinite(test["rho"]):
+        return DASH
+    ends = f" ({plain(test['low'], 2)} to {plain(test['high'], 2)})" if np.isfinite(test["low"]) else ""
+    return f"{plain(test['rho'], 2)}{ends}"
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from reprkit.analysis import style
 from reprkit.analysis.delta import LOWER_IS_BETTER
-from reprkit.analysis.figures.probes import FLOORS, headline
 from reprkit.analysis.groups import COLUMN as GROUP
 from reprkit.analysis.groups import Codes, group_names
+from reprkit.analysis.headlines import FLOORS, headline
 from reprkit.analysis.results import Results, Run, predictions
 from reprkit.analysis.seeds import OVER_SAMPLES, OVER_SEEDS
 from reprkit.analysis.stats import paired_bootstraps, paired_changes, t_interval

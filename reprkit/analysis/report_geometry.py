@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from reprkit.analysis import style
-from reprkit.analysis.figures.marks import task_order
+from reprkit.analysis.headlines import task_order
 from reprkit.analysis.report_tables import Entry, Table, make_table, number_entry
 from reprkit.analysis.results import Results
 from reprkit.analysis.seeds import over_seeds

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from reprkit.analysis import style
-from reprkit.analysis.figures.probes import FLOORS, HEAD, PROBE_NAMES
+from reprkit.analysis.headlines import FLOORS, HEAD, PROBE_NAMES
 from reprkit.analysis.joined import fingerprints
 from reprkit.analysis.results import Results
 from reprkit.analysis.wording import listed, plural, span

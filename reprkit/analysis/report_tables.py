@@ -12,9 +12,8 @@ import pandas as pd
 from reprkit.analysis import style
 from reprkit.analysis.cost import cost_cells, cost_note, cost_table, read_costs
 from reprkit.analysis.differences import OWN_HEAD, UNCLEAR
-from reprkit.analysis.figures.marks import task_order
-from reprkit.analysis.figures.probes import FLOORS, PROBE_NAMES, headline
 from reprkit.analysis.gains import addition_gains, seed_gains
+from reprkit.analysis.headlines import FLOORS, PROBE_NAMES, headline, task_order
 from reprkit.analysis.metric_names import heading, metric_name, printed_with
 from reprkit.analysis.results import Results
 from reprkit.analysis.seeds import OVER_SEEDS, over_seeds

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from reprkit.analysis import style
-from reprkit.analysis.figures.curves import COLUMNS as CURVE_COLUMNS
-from reprkit.analysis.figures.curves import read_curves
+from reprkit.analysis.training_log import COLUMNS as CURVE_COLUMNS
+from reprkit.analysis.training_log import read_curves
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 

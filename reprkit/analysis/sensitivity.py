@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from reprkit.analysis.differences import UNCLEAR, pairs
 from reprkit.analysis.dispersion import UNKNOWN, Dispersion, dispersion, minus
-from reprkit.analysis.figures.probes import FLOORS, HEAD
 from reprkit.analysis.groups import COLUMN as GROUP
 from reprkit.analysis.groups import Codes, count_units, groups_of_table, some_groups, sum_groups
+from reprkit.analysis.headlines import FLOORS, HEAD
 from reprkit.analysis.results import Results, predictions
 from reprkit.analysis.seeds import over_seeds
 from reprkit.analysis.stats import bootstrap_means, percentile_interval

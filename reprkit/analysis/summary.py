@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 
 from reprkit.analysis import style
-from reprkit.analysis.agreement import agreement_marks, agreement_tests, can_agree
+from reprkit.analysis.agreement import agreement_marks, agreement_tests, can_agree, rho_text
 from reprkit.analysis.cautions import LEVEL, MEASURED, collapse_sentences, seed_counts
 from reprkit.analysis.delta import LOWER_IS_BETTER
 from reprkit.analysis.differences import OWN_HEAD, UNCLEAR, closest, pairs
-from reprkit.analysis.figures.agreement import rho_text
 from reprkit.analysis.gains import addition_gains, gain_sentence, seed_gains
 from reprkit.analysis.metric_names import in_sentence, in_unit
 from reprkit.analysis.report_protocol import task_words

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from reprkit.analysis import style
-from reprkit.analysis.agreement import agreement_marks, agreement_tests
+from reprkit.analysis.agreement import agreement_marks, agreement_tests, correlation_text
 from reprkit.analysis.figures import marks
-from reprkit.analysis.figures.probes import PROBE_NAMES
+from reprkit.analysis.headlines import PROBE_NAMES, task_order
 from reprkit.analysis.joined import load_folders
 from reprkit.analysis.metric_names import metric_name
-from reprkit.analysis.typeset import DASH, MINUS, plain
+from reprkit.analysis.typeset import MINUS
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 
@@ -45,7 +45,7 @@ def agreement_figure(table: pd.DataFrame, *, tasks: Mapping[str, Task] | None = 
     own = table[~table["control"].astype(bool)]
     if not len(own):
         raise InputError("universality against probes: no encoder has both; probe and measure the embeddings first")
-    names = marks.task_order(own["task"], list(tasks or ()))
+    names = task_order(own["task"], list(tasks or ()))
     tests = {str(row["task"]): row for _, row in agreement_tests(table).iterrows()}
     encoders = style.encoder_order(own["encoder"])
     columns = min(len(names), 3)
@@ -75,23 +75,6 @@ def agreement_figure(table: pd.DataFrame, *, tasks: Mapping[str, Task] | None = 
             " 95% interval; p by permutation. Grey: controls, which do not count.",
         )
     return figure
-
-
-def correlation_text(test: pd.Series) -> str:
-    """Such as `rho = 0.50 (0.10 to 0.80), p = 0.03, 17 encoders`."""
-    count = f"{int(test['n_encoders'])} encoder{'s' if test['n_encoders'] != 1 else ''}"
-    if not np.isfinite(test["rho"]):
-        return f"no rank correlation: {count}"
-    p_value = "p < 0.001" if test["p_value"] < 0.001 else f"p = {test['p_value']:.2g}"
-    return f"rho = {rho_text(test)}, {p_value}, {count}"
-
-
-def rho_text(test: pd.Series) -> str:
-    """Such as `0.50 (0.10 to 0.80)`; a dash where there is none."""
-    if not np.isfinite(test["rho"]):
-        return DASH
-    ends = f" ({plain(test['low'], 2)} to {plain(test['high'], 2)})" if np.isfinite(test["low"]) else ""
-    return f"{plain(test['rho'], 2)}{ends}"
 
 
 def write_agreement(

@@ -10,7 +10,7 @@ import pandas as pd
 from reprkit.analysis import style
 from reprkit.analysis.differences import closest
 from reprkit.analysis.figures import marks
-from reprkit.analysis.figures.probes import PROBE_NAMES
+from reprkit.analysis.headlines import PROBE_NAMES
 from reprkit.analysis.typeset import MINUS
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from reprkit.analysis.comparison.pairs import OVER_BOTH
 from reprkit.analysis.comparison.pareto import dominates
 from reprkit.analysis.figures import marks
 from reprkit.analysis.figures.changes import BOLD, MOST_PANELS, changes_figure
-from reprkit.analysis.figures.probes import HEAD, PROBE_NAMES
+from reprkit.analysis.headlines import HEAD, PROBE_NAMES
 from reprkit.analysis.metric_names import metric_name
 from reprkit.analysis.typeset import signed
 

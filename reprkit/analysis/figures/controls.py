@@ -10,6 +10,7 @@ import pandas as pd
 
 from reprkit.analysis import style
 from reprkit.analysis.figures import marks
+from reprkit.analysis.headlines import task_order
 from reprkit.analysis.metric_names import in_sentence
 from reprkit.analysis.seeds import over_seeds
 from reprkit.errors import InputError
@@ -50,7 +51,7 @@ def controls_figure(
     measured = measured[measured["head"] == head]
     controls = list(dict.fromkeys(control_universality["encoder"].astype(str)))
     encoders = [*controls, *style.encoder_order(universality["encoder"])]
-    names = marks.task_order(measured["task"], list(tasks or ()))
+    names = task_order(measured["task"], list(tasks or ()))
     summaries = {"value": over_seeds(scores, by=["encoder", "task", "metric"])}
     for column, _ in COLUMNS:
         summaries[column] = over_seeds(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from reprkit.analysis import style
 from reprkit.analysis.figures import marks
+from reprkit.analysis.headlines import task_order
 from reprkit.analysis.metric_names import in_sentence, in_unit
+from reprkit.analysis.training_log import PENALTY
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 
@@ -20,51 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_DETAILED = 6
-PENALTY = "penalty"
 ROWS = (
     ("loss", "train", "Training loss"), ("loss", "val", "Validation loss"), ("score", "val", "Validation score"),
     (PENALTY, "train", "DGR penalty"),
 )  # fmt: skip
 """Quantity, split and name of each row of panels."""
-
-COLUMNS = ["encoder", "seed", "task", "quantity", "split", "epoch", "value"]
-
-
-def read_curves(runs: Sequence[tuple[str, int, Path]]) -> pd.DataFrame:
-    """The metrics of training runs as one row an epoch, split and quantity.
-
-    Args:
-        runs: (encoder, seed, path of metrics.jsonl).
-
-    Returns:
-        Columns encoder, seed, task, quantity (loss, score or penalty), split, epoch, value; several records of an
-        epoch are averaged. An unfinished last line, left by a kill, is skipped.
-
-    Raises:
-        InputError: another line is not a JSON object.
-    """
-    rows: list[tuple[Any, ...]] = []
-    for encoder, seed, path in runs:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        for number, line in enumerate(lines, 1):
-            try:
-                record = json.loads(line)
-                epoch, split = int(record["epoch"]), str(record["split"])
-            except (ValueError, KeyError, TypeError):
-                if number == len(lines):
-                    break
-                raise InputError(f"{path}: line {number} is not a metrics record; delete that line") from None
-            for quantity in ("loss", "score"):
-                for task, value in (record.get(quantity) or {}).items():
-                    rows.append((encoder, seed, task, quantity, split, epoch, _number(value)))
-            if record.get("penalty") is not None:
-                rows.append((encoder, seed, "", PENALTY, split, epoch, _number(record["penalty"])))
-    frame = pd.DataFrame(rows, columns=COLUMNS)
-    return frame.groupby(COLUMNS[:-1], sort=False)["value"].mean().reset_index()
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
 
 
 def curves_figure(
@@ -76,7 +36,7 @@ def curves_figure(
     bands, and an addition shows in the line style; of more than 12, the 12 of `style.pictured`, and the note says so.
 
     Args:
-        curves: frame made by `read_curves`.
+        curves: frame made by `training_log.read_curves`.
         tasks: task records, for the order of columns and units.
         metrics: metric of each task's score; a task that is not there has a score without a name.
 
@@ -90,7 +50,7 @@ def curves_figure(
     chosen = style.pictured(known)
     curves = curves[curves["encoder"].isin(chosen)]
     plain = len(chosen) > MOST_DETAILED
-    names = marks.task_order(curves.loc[curves["task"] != "", "task"], list(tasks))
+    names = task_order(curves.loc[curves["task"] != "", "task"], list(tasks))
     rows = [(q, s, text) for q, s, text in ROWS if ((curves["quantity"] == q) & (curves["split"] == s)).any()]
     look = style.encoder_styles(chosen)
     with style.context():

@@ -12,7 +12,7 @@ from reprkit.analysis import style
 from reprkit.analysis.few_shot import ALL
 from reprkit.analysis.few_shot_summary import learning_curves
 from reprkit.analysis.figures import marks
-from reprkit.analysis.figures.probes import PROBE_NAMES
+from reprkit.analysis.headlines import PROBE_NAMES, task_order
 from reprkit.analysis.metric_names import metric_name
 from reprkit.analysis.seeds import OVER_SEEDS, over_seeds
 from reprkit.errors import InputError
@@ -56,7 +56,7 @@ def few_shot_figure(
     known = style.encoder_order(known_rows["encoder"])
     encoders = style.pictured(known)
     curves = learning_curves(known_rows[known_rows["encoder"].isin(encoders)])
-    names = marks.task_order(curves["task"], list(tasks or ()))
+    names = task_order(curves["task"], list(tasks or ()))
     rows = [name for name in dict.fromkeys(curves["probe"]) if probes is None or name in probes]
     by = ["encoder", "task", "probe", "shots"]
     ends = np.where(curves["shots"] == ALL, "samples", "draws")

@@ -20,6 +20,7 @@ from reprkit.analysis.figures.map_panels import (
     turn_of,
     with_views,
 )
+from reprkit.analysis.headlines import task_order
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 
@@ -123,7 +124,7 @@ def task_records(frame: pd.DataFrame, tasks: Mapping[str, Task] | None) -> dict[
     """Records of the tasks whose targets are in a table of maps, in the order of `tasks`."""
     names = [c for c in frame.columns if c not in KEY_COLUMNS]
     records = {name: (tasks or {}).get(name) or infer_task(name, frame[name]) for name in names}
-    return {name: records[name] for name in marks.task_order(pd.Series(names, dtype=object), list(tasks or ()))}
+    return {name: records[name] for name in task_order(pd.Series(names, dtype=object), list(tasks or ()))}
 
 
 def infer_task(name: str, targets: pd.Series) -> Task:

@@ -304,9 +304,3 @@ def grid(figure: Figure, count: int, *, columns: int, sharey: bool = False) -> l
     for spare in made[count:]:
         spare.remove()
     return list(made[:count])
-
-
-def task_order(names: pd.Series, known: Sequence[str] = ()) -> list[str]:
-    """Task names in the order of `known` tasks, then in order of appearance."""
-    found = [str(name) for name in dict.fromkeys(names)]
-    return [name for name in known if name in found] + [name for name in found if name not in known]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from reprkit.analysis import style
 from reprkit.analysis.figures import marks
+from reprkit.analysis.headlines import FLOORS, HEAD, PROBE_NAMES, headline, task_order
 from reprkit.analysis.metric_names import in_sentence, metric_name
 from reprkit.analysis.seeds import over_seeds
 from reprkit.analysis.typeset import plain
@@ -18,31 +19,6 @@ from reprkit.tasks import Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-PROBE_NAMES = {
-    "ncm": "Class mean",
-    "lda": "LDA",
-    "knn": "kNN",
-    "linear": "Linear",
-    "svm_linear": "Linear SVM",
-    "svm_rbf": "RBF SVM",
-    "tree": "Tree",
-    "tree_pca": "Tree, PCA",
-    "tree_rotated": "Tree, rotated",
-    "mlp": "MLP",
-}
-FLOORS = ("prior", "majority", "mean")
-"""Names under which a probe that ignores the embedding may be listed."""
-
-HEAD = "head"
-"""The encoder's own head among the probes; reports show its score apart, and not twice."""
-
-
-def headline(probes: pd.DataFrame) -> pd.DataFrame:
-    """The probes' rows of each task's headline metric: accuracy, or R2 where a task has no accuracy."""
-    has_accuracy = set(probes.loc[probes["metric"] == "accuracy", "task"])
-    wanted = np.where(probes["task"].isin(has_accuracy), "accuracy", "r2")
-    return probes[(probes["metric"] == wanted) & (probes["probe"] != HEAD)]
 
 
 def probe_figure(probes: pd.DataFrame, *, metric: str | None = None, tasks: Mapping[str, Task] | None = None) -> Figure:
@@ -64,7 +40,7 @@ def probe_figure(probes: pd.DataFrame, *, metric: str | None = None, tasks: Mapp
     ladder = shown[~shown["probe"].isin((*FLOORS, HEAD))]
     if not len(ladder):
         raise InputError(f"probe figure: no row has metric '{metric or 'accuracy'}'; probe the embeddings first")
-    names = marks.task_order(ladder["task"], list(tasks or ()))
+    names = task_order(ladder["task"], list(tasks or ()))
     found = [str(name) for name in dict.fromkeys(ladder["probe"])]
     groups = [p for p in PROBE_NAMES if p in found] + [p for p in found if p not in PROBE_NAMES]
     encoders = style.encoder_order(ladder["encoder"])

@@ -10,7 +10,7 @@ import pandas as pd
 
 from reprkit.analysis import style
 from reprkit.analysis.figures import marks
-from reprkit.analysis.figures.probes import PROBE_NAMES, headline
+from reprkit.analysis.headlines import PROBE_NAMES, headline, task_order
 from reprkit.analysis.metric_names import metric_name
 from reprkit.analysis.seeds import OVER_SAMPLES, OVER_SEEDS, over_seeds
 from reprkit.analysis.sensitivity import summarise_sensitivity
@@ -45,7 +45,7 @@ def sensitivity_figure(
     """
     if not len(sensitivity):
         raise InputError("sensitivity figure: there are no rows; probe the embeddings with two probes or more")
-    names = marks.task_order(sensitivity["task"], list(tasks or ()))
+    names = task_order(sensitivity["task"], list(tasks or ()))
     encoders = style.encoder_order(sensitivity["encoder"])
     shown = headline(probes)
     shown = shown[shown["task"].isin(names) & shown["encoder"].isin(encoders)]

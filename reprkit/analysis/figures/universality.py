@@ -10,6 +10,7 @@ import pandas as pd
 
 from reprkit.analysis import style
 from reprkit.analysis.figures import marks
+from reprkit.analysis.headlines import task_order
 from reprkit.analysis.seeds import over_seeds
 from reprkit.errors import InputError
 from reprkit.tasks import Task
@@ -58,7 +59,7 @@ def universality_figure(
     frame = universality[universality["head"] == head] if "head" in universality else universality
     if not len(frame):
         raise InputError(f"universality figure: no row has head '{head}'; measure universality first")
-    groups = marks.task_order(frame["task"], list(tasks or ()))
+    groups = task_order(frame["task"], list(tasks or ()))
     panels = [(column, title) for column, title in PANELS if column in frame]
     heads = {"linear": "linear", "mlp": "two-layer"}
     start = f"Fresh random {heads.get(str(head), head)} heads."

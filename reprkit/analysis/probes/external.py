@@ -100,10 +100,7 @@ def enrol(name: str) -> None:
     fit, plugin = offered
     if isinstance(fit, type) or not callable(fit):
         raise plugin.unusable("is no function of a workspace, a task's data and a protocol, such as an EstimatorProbe")
-    suite.FITS[name] = partial(_checked, fit, plugin)
-    suite.SLOWEST_FIRST = (name, *suite.SLOWEST_FIRST)  # type: ignore[assignment]
-    if getattr(fit, "classes_only", False):
-        suite.CLASSES_ONLY = (*suite.CLASSES_ONLY, name)  # type: ignore[assignment]
+    suite.add_probe(name, partial(_checked, fit, plugin), classes_only=getattr(fit, "classes_only", False))
 
 
 def _checked(fit: Any, plugin: plugins.Plugin, workspace: Workspace, data: TaskData, protocol: Protocol) -> Outcome:

@@ -44,7 +44,7 @@ FITS: dict[str, Fit] = {
     "tree_rotated": fit_tree_rotated,
     "mlp": fit_mlp,
 }
-CLASSES_ONLY = ("ncm", "lda")
+CLASSES_ONLY = {"ncm", "lda"}
 """Probes that regression tasks do not have."""
 
 SLOWEST_FIRST = ("tree_rotated", "tree", "mlp", "svm_rbf", "svm_linear", "linear", "tree_pca", "knn", "lda", "ncm")
@@ -90,7 +90,8 @@ class Plan:
     def jobs(self) -> list[tuple[str, str]]:
         """(task, probe) of all fits, the slowest first."""
         fitted = [name for name in self.data if name not in self.skipped]
-        return [(name, p) for p in SLOWEST_FIRST if p in self.probes for name in fitted if p in self.probes_of(name)]
+        order = [*(p for p in self.probes if p not in SLOWEST_FIRST), *SLOWEST_FIRST]
+        return [(name, p) for p in order for name in fitted if p in self.probes_of(name)]
 
     def probes_of(self, task: str) -> tuple[str, ...]:
         """The probes that a task has."""
@@ -101,6 +102,13 @@ class Plan:
         """One job. Single-threaded but for what tasks share; the result does not depend on the number of threads."""
         with quiet_single_thread():
             return FITS[probe](self.workspace, self.data[task], self.protocol)
+
+
+def add_probe(name: str, fit: Fit, *, classes_only: bool = False) -> None:
+    """Give the suite a probe of a name of its own; regression tasks do not have it if it is for classes only."""
+    FITS[name] = fit
+    if classes_only:
+        CLASSES_ONLY.add(name)
 
 
 def probe(

@@ -20,8 +20,8 @@ BASES = ("raw", "pca", "rotated")
 class _CosineKNN(Probe):
     """The k nearest rows by cosine of the raw, uncentred rows."""
 
-    k: int
-    vote: str
+    def __init__(self, k: int = 5, vote: Literal["uniform", "exp"] = "uniform") -> None:
+        self.k, self.vote = k, vote
 
     def _learn(self, workspace: Workspace, data: TaskData) -> None:
         self._bank, self._labels = workspace.z("train").copy(), data.y["train"]
@@ -42,9 +42,6 @@ class CosineKNNClassifier(_CosineKNN, WithShares):
         vote: `uniform`, or `exp`: exp(cosine / 0.07).
     """
 
-    def __init__(self, k: int = 5, vote: Literal["uniform", "exp"] = "uniform") -> None:
-        self.k, self.vote = k, vote
-
     def _scores(self, X: Any) -> NDArray[np.float64]:
         return votes(*self._neighbours(X), len(self.classes_))[0]
 
@@ -56,9 +53,6 @@ class CosineKNNRegressor(_CosineKNN, Regressor):
         k, vote: as of `CosineKNNClassifier`.
     """
 
-    def __init__(self, k: int = 5, vote: Literal["uniform", "exp"] = "uniform") -> None:
-        self.k, self.vote = k, vote
-
     def _values(self, X: Any) -> NDArray[np.float64]:
         labels, weights, grid = self._neighbours(X)
         return weighted_means(self._unit.forward(labels), weights, grid)[0]
@@ -67,10 +61,14 @@ class CosineKNNRegressor(_CosineKNN, Regressor):
 class _PrunedTree(Probe):
     """A CART tree, grown until its leaves are pure and pruned by cost and complexity."""
 
-    alpha: float
-    basis: str
-    components: int
-    random_state: Any
+    def __init__(
+        self,
+        alpha: float = 0.01,
+        basis: Literal["raw", "pca", "rotated"] = "raw",
+        components: int = 64,
+        random_state: Any = 0,
+    ) -> None:
+        self.alpha, self.basis, self.components, self.random_state = alpha, basis, components, random_state
 
     def _learn(self, workspace: Workspace, data: TaskData) -> None:
         if self.basis not in BASES:
@@ -102,15 +100,6 @@ class PrunedTreeClassifier(_PrunedTree, WithShares):
         random_state: decides between equal splits; with `rotated`, draws the rotation instead.
     """
 
-    def __init__(
-        self,
-        alpha: float = 0.01,
-        basis: Literal["raw", "pca", "rotated"] = "raw",
-        components: int = 64,
-        random_state: Any = 0,
-    ) -> None:
-        self.alpha, self.basis, self.components, self.random_state = alpha, basis, components, random_state
-
     def _scores(self, X: Any) -> NDArray[np.float64]:
         return self._held(X)
 
@@ -121,15 +110,6 @@ class PrunedTreeRegressor(_PrunedTree, Regressor):
     Args:
         alpha, basis, components, random_state: as of `PrunedTreeClassifier`.
     """
-
-    def __init__(
-        self,
-        alpha: float = 0.01,
-        basis: Literal["raw", "pca", "rotated"] = "raw",
-        components: int = 64,
-        random_state: Any = 0,
-    ) -> None:
-        self.alpha, self.basis, self.components, self.random_state = alpha, basis, components, random_state
 
     def _values(self, X: Any) -> NDArray[np.float64]:
         return self._unit.forward(self._held(X)[:, 0])
