@@ -23,6 +23,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from reprkit.environment import usable_cores
+
 DIM, VAL, TEST = 512, 5000, 10_000
 ANALYSES = ("geometry", "universality", "linear", "knn")
 LIMIT = 3e9
@@ -132,7 +134,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the files and the figure")
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--only", nargs="+", choices=ANALYSES, default=ANALYSES)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--memory-mb", type=int, default=1024, help="size of a file above which it is streamed")
     parser.add_argument("--run", choices=ANALYSES, help=argparse.SUPPRESS)  # this file, as the process measured
     args = parser.parse_args()

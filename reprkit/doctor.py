@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reprkit import plugins
-from reprkit.environment import environment, versions
+from reprkit.environment import environment, usable_cores, versions
 from reprkit.errors import Failed, InputError
 
 DAY = 86400.0
@@ -227,16 +227,6 @@ def stale_files(paths: Sequence[Path]) -> list[Path]:
     roots = [*(path for path in paths if path.is_dir()), cache_root()]
     every = {file for root in roots if root.is_dir() for file in root.rglob(".*.tmp") if file.is_file()}
     return sorted(file for file in every if time.time() - file.stat().st_mtime > DAY)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: its affinity, and the CPU quota of its container (cgroup v2)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup, or "max"
-        return cores
 
 
 def free_memory() -> int | None:

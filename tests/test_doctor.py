@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from reprkit import doctor
+from reprkit import doctor, environment
 from reprkit.cli import main
 
 pytestmark = pytest.mark.usefixtures("healthy")
@@ -219,8 +219,9 @@ def test_limits_of_a_container(monkeypatch):
              "/sys/fs/cgroup/memory.current": str(2 << 20), "/proc/meminfo": "MemAvailable: 8192 kB"}  # fmt: skip
     reader = lambda path: SimpleNamespace(read_text=lambda: files[str(path)])  # noqa: E731
     monkeypatch.setattr(doctor, "Path", reader)
-    assert doctor.usable_cores() == 1
+    monkeypatch.setattr(environment, "Path", reader)
+    assert environment.usable_cores() == 1
     assert doctor.free_memory() == 3 << 20
     files |= {"/sys/fs/cgroup/cpu.max": "max 100000", "/sys/fs/cgroup/memory.max": "max"}
-    assert doctor.usable_cores() == len(os.sched_getaffinity(0))
+    assert environment.usable_cores() == len(os.sched_getaffinity(0))
     assert doctor.free_memory() == 8 << 20

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from reprkit.environment import usable_cores
 from reprkit.errors import InputError
 
 Item = TypeVar("Item")
@@ -35,7 +36,7 @@ KERNEL_BLOCK = 512
 
 def num_workers() -> int:
     """Cores this process may use; OMP_NUM_THREADS lowers it."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     return min(cores, int(wanted)) if wanted.isdigit() and int(wanted) > 0 else cores
 

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from reprkit.data.decode import DECODER, BrokenImage, decode_rgb
 from reprkit.data.sources import Source
+from reprkit.environment import usable_cores
 from reprkit.errors import InputError
 from reprkit.files import json_digest, replacing, slug, write_text
 
@@ -168,7 +169,7 @@ def _build(source: Source, keys: Sequence[str], side: int, name: str, target: Pa
     def work(handle: BinaryIO) -> None:
         start = _write_header(handle, (len(keys), 3, side, side))
         bar = tqdm(total=len(keys), desc=f"{name}: decoding to {side} px", unit="image", disable=None, leave=False)
-        with bar, ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        with bar, ThreadPoolExecutor(min(4, usable_cores())) as pool:
             for batch in _batches(source.blobs(row_of), _BATCH):
                 for key, image in pool.map(decode, batch):
                     if isinstance(image, str):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from reprkit.environment import usable_cores
+
 T = TypeVar("T")
 Reader = Callable[[T], np.ndarray]
 """Turns what names a row (a path, an index) into its array."""
 
-WORKERS = min(8, os.cpu_count() or 1)
+WORKERS = min(8, usable_cores())
 """Threads that read rows at once: decoders and decompressors let go of Python's lock."""
 
 
