@@ -166,9 +166,12 @@ def test_rows_in_groups_are_resampled_in_groups(tmp_path, capsys):
     assert rows == len(z)
     assert widths("--groups", "#") > 2 * widths()
     assert main(["universality", a, "--groups", "#", "--num_dummies", "8"]) == 0
-    compare = ["compare", a, b, "--probes", "ncm", "--parts", "probes", "--groups", "#"]
-    assert main(compare) == 0
     capsys.readouterr()
+    compare = ["compare", a, b, "--probes", "ncm", "--parts", "probes"]
+    assert main(compare) == 0
+    assert "Samples come in groups" not in capsys.readouterr().out
+    assert main([*compare, "--groups", "#"]) == 0
+    assert "Samples come in groups" in capsys.readouterr().out
     assert main(["universality", a, "--groups", "@"]) == 2
     assert "has no '@'" in one_line(capsys)
     assert main(["compare", "--seeds", str(tmp_path), "--groups", "#"]) == 2

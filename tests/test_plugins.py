@@ -186,6 +186,7 @@ def test_a_probe_is_chosen_on_val_and_predicts_test_once(install, file):
     best = max(models, key=lambda v: models[v].score(z["val"], y["val"]))
     row = found.frame.query("probe == 'bayes' and metric == 'accuracy'").iloc[0]
     assert json.loads(row["params"]) == {"var_smoothing": best}
+    assert "probe of striped 1.2" in row["status"]
     assert row["val_value"] == pytest.approx(models[best].score(z["val"], y["val"]))
     assert row["value"] == pytest.approx(models[best].score(z["test"], y["test"]))
     np.testing.assert_array_equal(found.predictions["left"]["bayes"], models[best].predict(z["test"]))

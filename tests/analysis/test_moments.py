@@ -140,6 +140,15 @@ def test_entropy_of_a_uniform_law_is_the_log_of_its_size(size: int) -> None:
     assert entropy(np.append(np.full(size, 1 / size), 0.0)) == pytest.approx(np.log(size), abs=1e-12)
 
 
+def test_a_block_is_cut_into_pieces_that_keep_their_targets() -> None:
+    rng = np.random.default_rng(0)
+    z, y = rng.normal(size=(2 * PIECE + 100, 3)), rng.integers(0, 3, 2 * PIECE + 100)
+    whole = sufficient_statistics([z], {"t": (y, 3)})
+    sums = [(z[y == c] - z.mean(axis=0)).sum(axis=0) for c in range(3)]
+    np.testing.assert_allclose(whole.class_sums["t"], sums, atol=1e-9)
+    np.testing.assert_allclose(whole.scatter, np.cov(z.T, bias=True) * len(z), rtol=1e-9, atol=1e-9)
+
+
 def test_mean_and_variance_in_pieces(z: np.ndarray) -> None:
     many = np.concatenate([z] * (PIECE // 200))  # more rows than a piece
     for blocks in ([many], blocks_of(many, 37)):

@@ -50,6 +50,14 @@ def test_p_value_is_that_of_all_permutations():
     assert spearman(x, y).p_value == pytest.approx(scipy.stats.spearmanr(x, y).pvalue, abs=0.01)
 
 
+def test_interval_is_that_of_bonett_and_wright():
+    found = spearman([1, 2, 3, 4, 5], [1, 4, 2, 3, 5])
+    assert found.rho == pytest.approx(0.7)
+    z, error = np.arctanh(0.7), np.sqrt((1 + 0.49 / 2) / 2)
+    bounds = np.tanh(scipy.stats.norm.ppf([0.025, 0.975], z, error))
+    assert (found.low, found.high) == pytest.approx(tuple(bounds))
+
+
 def test_interval_covers_as_often_as_it_says():
     rng = np.random.default_rng(2)
     truth, n = 0.6, 12  # of a normal pair: rho_S = 6 / pi asin(r / 2)
@@ -137,7 +145,12 @@ def test_marks_join_both_tables_and_leave_out_what_does_not_exist(tmp_path, make
 def test_folders_of_the_same_data_are_one(tmp_path, make, write):
     one = write(tmp_path / "a", make(seeds=2, tasks=TASKS, methods=METHODS[:2]))
     two = write(tmp_path / "b", make(seeds=1, tasks=TASKS, methods=METHODS[2:]))
+    control = pd.DataFrame({"encoder": ["pixels"], "seed": [0], "task": ["left"], "head": ["linear"], "U_rel": [0.1]})
+    for folder in (one, two):
+        (folder / "controls").mkdir()
+        control.to_csv(folder / "controls" / "universality.csv", index=False)
     both = load_folders([one, two])
+    assert len(both.control_universality) == 1  # they depend on the data alone
     assert both.encoders == style.encoder_order(METHODS)
     for name in ("probes", "universality", "tsne", "scores", "curves"):
         assert len(getattr(both, name)) == sum(len(getattr(load_results(folder), name)) for folder in (one, two))
