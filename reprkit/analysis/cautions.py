@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from reprkit.analysis import style
+from reprkit.analysis.differences import closest
 from reprkit.analysis.results import Results
 from reprkit.analysis.verdict import collapse_check
 from reprkit.analysis.wording import about, listed
@@ -37,7 +38,8 @@ def warning_sentences(results: Results, changes: pd.DataFrame) -> list[str]:
         )
     if len(results.encoders) > 1 and not len(changes):
         found.append("There is no vanilla encoder among the results, so no paired differences are given.")
-    judged = changes[changes["reading"] != ""]
+    compared = pd.MultiIndex.from_frame(changes[["encoder", "baseline"]])
+    judged = changes[(changes["reading"] != "") & compared.isin(closest(compared))]
     chance = len(judged) * LEVEL
     if len(judged) >= 5:
         found.append(

@@ -8,6 +8,8 @@ while the others hide it: neither shows in means over dummies or classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -27,7 +29,7 @@ MERGED = 3.0
 
 
 def collapse_check(frame: pd.DataFrame, baseline: str | None = None) -> list[str]:
-    """Compare every encoder with a baseline and name improvements that shrinkage explains.
+    """Compare every encoder with its baseline and name improvements that shrinkage explains.
 
     Values are averaged over seeds (U through its gap). An improvement stands, and nothing is said, if U_rel rose
     above the end of the baseline's interval, or if the representation neither shrank nor lost anything. Beside that,
@@ -36,7 +38,8 @@ def collapse_check(frame: pd.DataFrame, baseline: str | None = None) -> list[str
 
     Args:
         frame: rows of `universality` of several encoders.
-        baseline: its encoder; by default `vanilla` if it is there, else the first one.
+        baseline: encoder that all are compared with; by default the own method of an encoder with an addition, as
+            `nash_mtl` of `nash_mtl+dgr`, if it is there, else `vanilla`, else the first one.
 
     Returns:
         One sentence for each encoder, head and cause, such as "Vanilla + DGR: U rose on left, right but RMS fell 3.1x
@@ -47,16 +50,15 @@ def collapse_check(frame: pd.DataFrame, baseline: str | None = None) -> list[str
     encoders = list(dict.fromkeys(measured["encoder"]))
     if not encoders:
         return []
-    if baseline is None:
-        baseline = "vanilla" if "vanilla" in encoders else encoders[0]
+    baselines = {str(name): _baseline(str(name), encoders) if baseline is None else baseline for name in encoders}
     cells: dict[tuple[str, str, str], pd.DataFrame] = {
         (str(encoder), str(head), str(task)): rows
         for (encoder, head, task), rows in measured.groupby(["encoder", "head", "task"], sort=False)
     }
     found: dict[tuple[str, str, str, str], list[str]] = {}
     for (encoder, head, task), rows in cells.items():
-        reference = cells.get((baseline, head, task))
-        if encoder == baseline or reference is None:
+        reference = cells.get((baselines[encoder], head, task))
+        if encoder == baselines[encoder] or reference is None:
             continue
         before, after = reference[_NUMBERS].mean(), rows[_NUMBERS].mean()
         if _empty(rows) and not _empty(reference):
@@ -70,18 +72,27 @@ def collapse_check(frame: pd.DataFrame, baseline: str | None = None) -> list[str
         _sentence(encoder, head if len(heads) > 1 else "", what, why, tasks)
         for (encoder, head, what, why), tasks in found.items()
     ]
-    return sentences + _adapted(measured, baseline) + _merged(measured, baseline)
+    return sentences + _adapted(measured, baselines) + _merged(measured, baselines)
 
 
-def _adapted(measured: pd.DataFrame, baseline: str) -> list[str]:
+def _baseline(encoder: str, encoders: Sequence[str]) -> str:
+    """What an encoder is compared with."""
+    own, _ = style.split_label(encoder)
+    if own != encoder and own in encoders:
+        return own
+    return "vanilla" if "vanilla" in encoders else encoders[0]
+
+
+def _adapted(measured: pd.DataFrame, baselines: Mapping[str, str]) -> list[str]:
     """Encoders whose dummies of training fit better than fresh ones, which gained nothing over the baseline."""
     if not {"adaptation", "adaptation_low"} <= set(measured):
         return []
-    before = measured[measured["encoder"] == baseline].groupby(["head", "task"])["U_rel_high"].mean()
+    before = measured.groupby(["encoder", "head", "task"])["U_rel_high"].mean()
     found: dict[str, list[str]] = {}
     for (encoder, task), rows in measured.groupby(["encoder", "task"], sort=False):
         scores = rows.groupby("head")["U_rel"].mean()
-        gained = any(score > before.get((head, task), float("inf")) for head, score in scores.items())
+        other = baselines[str(encoder)]
+        gained = any(score > before.get((other, head, task), float("inf")) for head, score in scores.items())
         if rows["adaptation_low"].mean() > 0 and not gained:
             found.setdefault(str(encoder), []).append(f"{task} (by {rows['adaptation'].mean():.2g})")
     return [
@@ -91,7 +102,7 @@ def _adapted(measured: pd.DataFrame, baseline: str) -> list[str]:
     ]
 
 
-def _merged(measured: pd.DataFrame, baseline: str) -> list[str]:
+def _merged(measured: pd.DataFrame, baselines: Mapping[str, str]) -> list[str]:
     """Classes that are hardly apart from a neighbour any more, where the baseline kept all of them apart."""
     if not {"separation", "closest_class"} <= set(measured):
         return []
@@ -101,7 +112,7 @@ def _merged(measured: pd.DataFrame, baseline: str) -> list[str]:
     }
     sentences = []
     for (encoder, task), rows in least.items():
-        reference = least.get((baseline, task))
+        reference = least.get((baselines[encoder], task))
         if reference is None or _empty(rows):
             continue
         before, after = reference["separation"].mean(), rows["separation"].mean()

@@ -85,6 +85,12 @@ def test_baseline_is_vanilla_unless_named() -> None:
     assert [line.split(":")[0] for line in verdict(*rows, baseline="single")] == ["Vanilla", "other"]
 
 
+def test_an_addition_is_compared_with_its_own_method() -> None:
+    rows = [row("vanilla", rms=0.3), row("nash_mtl"), row("nash_mtl+dgr", gap=1.5, rms=0.3)]
+    assert [line.split(":")[0] for line in verdict(*rows)] == ["Nash-MTL + DGR"]
+    assert verdict(*rows, baseline="vanilla") == []
+
+
 def test_nothing_measured_gives_no_verdict() -> None:
     assert verdict(row("vanilla", gap=np.nan)) == []
     assert verdict(row("vanilla")) == []
