@@ -18,7 +18,7 @@ from reprkit.analysis.repulsion import Divergence
 
 log = logging.getLogger(__name__)
 
-BARNES_HUT_BELOW = 800
+BARNES_HUT_BELOW = 400
 """Up to this many points openTSNE's Barnes-Hut gradient is the faster one; above it, `repulsion`."""
 
 EARLY_ITERATIONS = 250
