@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import log_loss
+from sklearn.naive_bayes import GaussianNB
 
 from reprkit import plugins
-from reprkit.analysis.probes import probe_with_predictions, suite
+from reprkit.analysis.probes import external, probe_with_predictions, suite
 from reprkit.cli import main
 from reprkit.config import load_recipe
 from reprkit.data import load_dataset
@@ -175,8 +177,6 @@ def test_a_probe_is_chosen_on_val_and_predicts_test_once(install, file):
     install()
     found = probe_with_predictions(file, config=ProbeConfig(probes=("bayes",), bootstrap=20), progress=False)
     assert set(found.frame.query("probe == 'bayes'")["task"]) == {"left"}  # no regressor, no row
-    from sklearn.naive_bayes import GaussianNB
-
     assert file.tasks["age"].kind == "regression"
     z = {split: file.z(split).astype(np.float64) for split in file.splits}
     mean, std = z["train"].mean(0), z["train"].std(0)
@@ -190,6 +190,15 @@ def test_a_probe_is_chosen_on_val_and_predicts_test_once(install, file):
     assert row["val_value"] == pytest.approx(models[best].score(z["val"], y["val"]))
     assert row["value"] == pytest.approx(models[best].score(z["test"], y["test"]))
     np.testing.assert_array_equal(found.predictions["left"]["bayes"], models[best].predict(z["test"]))
+    loss = found.frame.query("probe == 'bayes' and metric == 'log_loss'")["value"].item()
+    assert loss == pytest.approx(log_loss(y["test"], models[best].predict_proba(z["test"])), rel=1e-6)
+
+
+def test_a_class_that_a_probe_has_not_seen_is_impossible_to_it():
+    model = GaussianNB().fit([[0.0], [1], [0], [1]], [0, 2, 0, 2])
+    log_p = external._log_probabilities(model, np.array([[0.4], [0.9]]), 4)
+    np.testing.assert_allclose(np.exp(log_p[:, [0, 2]]), model.predict_proba([[0.4], [0.9]]))
+    assert np.isneginf(log_p[:, [1, 3]]).all()
 
 
 def use(kind, name):

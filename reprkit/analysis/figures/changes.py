@@ -11,7 +11,7 @@ from reprkit.analysis import style
 from reprkit.analysis.differences import closest
 from reprkit.analysis.figures import marks
 from reprkit.analysis.headlines import PROBE_NAMES
-from reprkit.analysis.typeset import MINUS
+from reprkit.analysis.typeset import MINUS, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,7 +102,7 @@ def _heat(
         index=down, columns=across
     )
     reading = own.pivot(index=index, columns="predictor", values="reading").reindex(index=down, columns=across)
-    labels = points.map(lambda value: "" if value != value else f"{value:+.1f}")
+    labels = points.map(lambda value: "" if value != value else signed(value, 1))
     sns.heatmap(
         points, ax=axes, annot=labels, fmt="", cmap="PuOr", center=0, vmin=-limit, vmax=limit,
         cbar=bar, cbar_kws={"label": "points of accuracy", "aspect": aspect}, linewidths=1, annot_kws={"size": size},

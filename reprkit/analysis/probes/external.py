@@ -30,7 +30,7 @@ from reprkit.analysis.workspace import Workspace
 class EstimatorProbe:
     """A probe made of scikit-learn estimators: fitted on train, chosen on val, test predicted once.
 
-    Each candidate is a clone. A `random_state` that is None is set to the protocol's seed, so that results repeat.
+    Log-loss and calibration are those of its `predict_proba`, if it has one. Each candidate is a clone. A `random_state` that is None is set to the protocol's seed, so that results repeat.
     Large files are fitted to the protocol's subsamples, as trees and MLP are.
 
     Attributes:
@@ -67,9 +67,20 @@ class EstimatorProbe:
             predicted = _predict(fitted, held_x, data, scale)
             selection.offer(score(data.task, predicted, held_y), params or {"default": True}, fitted)
         blocks = labelled_blocks(workspace, data, "test")
-        test = [_predict(selection.model, self._seen(workspace, block), data, scale) for block in blocks]
-        params = selection.params if self.grid else {}
-        return Outcome(np.concatenate(test), params, selection.value, len(picked), remarks=remarks + more)
+        test, log_p = [], []
+        for block in blocks:
+            seen = self._seen(workspace, block)
+            test.append(_predict(selection.model, seen, data, scale))
+            if discrete and hasattr(selection.model, "predict_proba"):
+                log_p.append(_log_probabilities(selection.model, seen, data.task.num_outputs))
+        return Outcome(
+            np.concatenate(test),
+            selection.params if self.grid else {},
+            selection.value,
+            len(picked),
+            log_probabilities=np.concatenate(log_p) if log_p else None,
+            remarks=remarks + more,
+        )
 
     def _seen(self, workspace: Workspace, rows: NDArray[np.float32]) -> NDArray:
         return (rows - workspace.mean) * workspace.scale if self.standardise else rows
@@ -86,6 +97,14 @@ def _fresh(model: Any, params: Mapping[str, Any], seed: int) -> Any:
 def _predict(model: Any, x: NDArray, data: TaskData, scale: Scale) -> NDArray:
     found = np.asarray(model.predict(x))
     return found.astype(np.int64) if data.task.is_discrete else scale.back(found.astype(np.float64))
+
+
+def _log_probabilities(model: Any, x: NDArray, classes: int) -> NDArray[np.float64]:
+    """[n, classes]; a class that the model has not seen is impossible to it."""
+    found = np.zeros((len(x), classes))
+    found[:, np.asarray(model.classes_, dtype=np.int64)] = model.predict_proba(x)
+    with np.errstate(divide="ignore"):
+        return np.log(found)
 
 
 def enrol(name: str) -> None:
