@@ -10,7 +10,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from reprkit.analysis.scripts import run_script, script_parser
+from reprkit.analysis.reporting.scripts import run_script, script_parser
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def write(options: Namespace) -> list[Path]:
     """The paths of what is written."""
-    from reprkit.analysis.cost import write_cost_table
+    from reprkit.analysis.reporting.cost import write_cost_table
 
     return write_cost_table(options.runs, options.out)
 

@@ -10,7 +10,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from reprkit.analysis.scripts import run_script, script_parser
+from reprkit.analysis.reporting.scripts import run_script, script_parser
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,7 +12,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from reprkit.analysis.scripts import run_script, script_parser
+from reprkit.analysis.reporting.scripts import run_script, script_parser
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def write(options: Namespace) -> list[Path]:
     """The paths of what is written."""
-    from reprkit.analysis.tables import write_table1
+    from reprkit.analysis.reporting.method_table import write_table1
 
     return write_table1(options.runs, options.out, baseline=options.baseline)
 

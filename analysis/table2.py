@@ -12,7 +12,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from reprkit.analysis.scripts import run_script, script_parser
+from reprkit.analysis.reporting.scripts import run_script, script_parser
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def write(options: Namespace) -> list[Path]:
     """The paths of what is written."""
-    from reprkit.analysis.score_tables import write_score_table
+    from reprkit.analysis.reporting.score_tables import write_score_table
 
     return write_score_table(options.runs, options.out, "table2")
 

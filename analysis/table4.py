@@ -12,7 +12,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from reprkit.analysis.scripts import run_script, script_parser
+from reprkit.analysis.reporting.scripts import run_script, script_parser
 from reprkit.errors import InputError
 
 
@@ -30,8 +30,8 @@ def write(options: Namespace) -> list[Path]:
     """The paths of what is written."""
     if not (options.dummies or options.swin or options.pascal):
         raise InputError("table4: give folders after --dummies, --swin or --pascal")
-    from reprkit.analysis.dummies_table import write_dummies_table
-    from reprkit.analysis.score_tables import write_score_table
+    from reprkit.analysis.reporting.dummies_table import write_dummies_table
+    from reprkit.analysis.reporting.score_tables import write_score_table
 
     paths = write_dummies_table(options.dummies, options.out, "table4a") if options.dummies else []
     for folders, name in ((options.swin, "table4b"), (options.pascal, "table4c")):

@@ -22,8 +22,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
-from reprkit.analysis import perceptron
 from reprkit.analysis.probes.protocol import Protocol
+from reprkit.analysis.universality import perceptron
 
 Splits = Mapping[str, np.ndarray]
 Predict = Callable[[np.ndarray], np.ndarray]

@@ -29,10 +29,10 @@ from scipy.special import log_softmax
 from threadpoolctl import threadpool_limits
 
 from reprkit.analysis import linalg
-from reprkit.analysis.dummies import draw_dummies
-from reprkit.analysis.gauges import linear_permutations
 from reprkit.analysis.rows import Rows
-from reprkit.analysis.scoring import CrossEntropy, dummy_losses
+from reprkit.analysis.universality.dummies import draw_dummies
+from reprkit.analysis.universality.gauges import linear_permutations
+from reprkit.analysis.universality.scoring import CrossEntropy, dummy_losses
 
 CLASSES = (7, 2, 5)
 

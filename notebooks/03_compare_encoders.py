@@ -9,8 +9,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from reprkit import Embeddings
-from reprkit.analysis import compare, universality
-from reprkit.analysis.verdict import collapse_check
+from reprkit.analysis import collapse_check, compare, universality
 
 digits = load_digits()
 rng = np.random.default_rng(0)

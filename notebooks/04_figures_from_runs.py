@@ -8,7 +8,7 @@
 from pathlib import Path
 
 from reprkit.analysis.figures import probe_figure, tsne_figure, universality_figure
-from reprkit.analysis.results import load_results
+from reprkit.analysis.reporting.results import load_results
 from reprkit.recipe import ProbeConfig, Recipe, TrainConfig, TsneConfig, UniversalityConfig
 from reprkit.run import run
 

@@ -126,7 +126,7 @@ def universality(args: Namespace) -> None:
     """Print how universal embeddings are."""
     import pandas as pd
 
-    from reprkit.analysis.universality import universality
+    from reprkit.analysis.universality.score import universality
     from reprkit.embeddings import Embeddings, distinct_labels
     from reprkit.files import write_frame
     from reprkit.recipe import UniversalityConfig
@@ -150,7 +150,7 @@ def universality(args: Namespace) -> None:
 
 def compare(args: Namespace) -> None:
     """Print what tells encoders apart."""
-    from reprkit.analysis.compare import compare_encoders, compare_seeds
+    from reprkit.analysis.comparison.compare import compare_encoders, compare_seeds
 
     if bool(args.seeds) == bool(args.embeddings):
         raise InputError("compare: give two or more embeddings files, or folders of runs after --seeds")
@@ -173,8 +173,8 @@ def geometry(args: Namespace) -> None:
     """Print size, shape and order of embeddings."""
     import pandas as pd
 
-    from reprkit.analysis.geometry import geometry
-    from reprkit.analysis.ordinal import ordinal_alignment
+    from reprkit.analysis.geometry.ordinal import ordinal_alignment
+    from reprkit.analysis.geometry.table import geometry
     from reprkit.analysis.workspace import Workspace
     from reprkit.embeddings import Embeddings, distinct_labels
     from reprkit.files import write_frame
@@ -234,7 +234,7 @@ def explore(args: Namespace) -> None:
 
 def report(args: Namespace) -> None:
     """Draw figures and report of a run again."""
-    from reprkit.analysis.report import write_report
+    from reprkit.analysis.reporting.report import write_report
 
     _announce(write_report(Path(args.folder)))
 

@@ -194,7 +194,7 @@ def summarise(chosen: list[Piece], folder: Path) -> Path:
     """Join the pieces' tables in `folder`, draw the figures and write the report."""
     import pandas as pd
 
-    from reprkit.analysis.report import write_report
+    from reprkit.analysis.reporting.report import write_report
     from reprkit.analysis.stages import STAGES
 
     for name in [file for stage in STAGES.values() for file in stage.files]:

@@ -12,16 +12,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reprkit.analysis import agreement, dummies_table, report_verdicts, score_tables
-from reprkit.analysis.catalogue import METRICS
 from reprkit.analysis.comparison import pairs, pareto
-from reprkit.analysis.cost import COST_COLUMNS
-from reprkit.analysis.gains import GAIN_COLUMNS
+from reprkit.analysis.geometry.catalogue import METRICS
+from reprkit.analysis.maps.tsne import tsne_with_quality
 from reprkit.analysis.probes import probe_with_predictions
 from reprkit.analysis.probes import table as probe_table
 from reprkit.analysis.probes.metrics import MOST_RECALLS, metrics_of
 from reprkit.analysis.probes.protocol import FLOOR, HEAD
-from reprkit.analysis.tsne import tsne_with_quality
+from reprkit.analysis.reporting import agreement, dummies_table, score_tables
+from reprkit.analysis.reporting import verdicts as report_verdicts
+from reprkit.analysis.reporting.cost import COST_COLUMNS
+from reprkit.analysis.reporting.gains import GAIN_COLUMNS
 from reprkit.embeddings import Embeddings
 from reprkit.recipe import PROBES, ProbeConfig, TsneConfig, UniversalityConfig
 from reprkit.tasks import Task
@@ -31,11 +32,11 @@ few_shot, few_shot_summary, geometry, ordinal, sensitivity, universality, univer
     for name in (
         "few_shot",
         "few_shot_summary",
-        "geometry",
-        "ordinal",
+        "geometry.table",
+        "geometry.ordinal",
         "sensitivity",
-        "universality",
-        "universality_pairs",
+        "universality.score",
+        "universality.pairs",
     )
 )
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,19 +105,20 @@ def test_columns_are_those_of_the_constant_in_order(name: str) -> None:
 def test_every_constant_that_names_columns_is_known() -> None:
     """A module that gains a table of its own must be documented, or be named here with the reason why not."""
     inner = {
-        "differences": "of the report alone",
+        "reporting/differences": "of the report alone",
         "figures/controls": "columns that are read",
         "figures/maps": "columns that are read",
-        "results": "own scores, of test_scores.json",
-        "training_log": "of a figure alone",
+        "reporting/results": "own scores, of test_scores.json",
+        "reporting/training_log": "of a figure alone",
     }
     found = set()
     for path in (ROOT / "reprkit" / "analysis").rglob("*.py"):
         if re.search(r"^([A-Z]+_)?COLUMNS\b.*= *[\[(]", path.read_text(encoding="utf-8"), flags=re.MULTILINE):
             found.add(path.relative_to(ROOT / "reprkit" / "analysis").with_suffix("").as_posix())
-    modules = {"probes/table", "universality", "geometry", "ordinal", "few_shot", "few_shot_summary", "sensitivity"}
-    modules |= {"universality_pairs", "score_tables", "dummies_table", "agreement", "report_verdicts"}
-    assert found == modules | {"comparison/pairs", "comparison/pareto", "gains", "cost"} | set(inner)
+    modules = {"comparison/pairs", "comparison/pareto", "few_shot", "few_shot_summary", "geometry/ordinal"}
+    modules |= {"geometry/table", "probes/table", "sensitivity", "universality/pairs", "universality/score"}
+    tables = {"agreement", "cost", "dummies_table", "gains", "score_tables", "verdicts"}
+    assert found == modules | {f"reporting/{name}" for name in tables} | set(inner)
 
 
 def test_what_the_probes_write(embeddings: Embeddings) -> None:
@@ -206,7 +208,7 @@ def documented_words(text: str, column: str) -> set[str]:
 
 def test_what_a_run_and_its_tables_write(tmp_path: Path) -> None:
     from reprkit import run
-    from reprkit.analysis import tables
+    from reprkit.analysis.reporting import method_table as tables
 
     class Trained:
         """What `select` reads of an encoder."""

@@ -36,12 +36,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from reprkit.analysis.bootstrap import bootstrap_sums, percentile_interval
 from reprkit.analysis.groups import Codes, count_units, some_groups
 from reprkit.analysis.linalg import ordered_map
 from reprkit.analysis.probes.protocol import choose_tasks
 from reprkit.analysis.rows import Rows
 from reprkit.analysis.solver import Eigen, Loss, fit_linear, log_softmax, logistic_curvature
-from reprkit.analysis.stats import bootstrap_sums, percentile_interval
 from reprkit.analysis.workspace import Workspace
 from reprkit.errors import InputError
 from reprkit.recipe import config_digest

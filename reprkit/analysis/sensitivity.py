@@ -24,14 +24,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reprkit.analysis.differences import UNCLEAR, pairs
+from reprkit.analysis.bootstrap import bootstrap_means, percentile_interval
 from reprkit.analysis.dispersion import UNKNOWN, Dispersion, dispersion, minus
 from reprkit.analysis.groups import COLUMN as GROUP
 from reprkit.analysis.groups import Codes, count_units, groups_of_table, some_groups, sum_groups
-from reprkit.analysis.headlines import FLOORS, HEAD
-from reprkit.analysis.results import Results, predictions
-from reprkit.analysis.seeds import over_seeds
-from reprkit.analysis.stats import bootstrap_means, percentile_interval
+from reprkit.analysis.reporting.differences import UNCLEAR, pairs
+from reprkit.analysis.reporting.headlines import FLOORS, HEAD
+from reprkit.analysis.reporting.results import Results, predictions
+from reprkit.analysis.reporting.seeds import over_seeds
 from reprkit.errors import InputError
 from reprkit.files import slug
 from reprkit.tasks import Task

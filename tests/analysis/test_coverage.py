@@ -12,21 +12,19 @@ import pytest
 from scipy import stats
 
 from reprkit.analysis import universality
-from reprkit.analysis.groups import number_groups
-from reprkit.analysis.intervals import TwoWayBootstrap, interval
-from reprkit.analysis.order import spearman_interval, triplet_accuracy
-from reprkit.analysis.probes.metrics import measure
-from reprkit.analysis.probes.outcome import Outcome
-from reprkit.analysis.stats import (
+from reprkit.analysis.bootstrap import (
     bootstrap_mean,
     hierarchical_bootstrap,
     paired_bootstrap,
     paired_bootstraps,
     percentile_interval,
-    sample_interval,
-    t_interval,
-    wilson,
 )
+from reprkit.analysis.geometry.order import spearman_interval, triplet_accuracy
+from reprkit.analysis.groups import number_groups
+from reprkit.analysis.probes.metrics import measure
+from reprkit.analysis.probes.outcome import Outcome
+from reprkit.analysis.stats import sample_interval, t_interval, wilson
+from reprkit.analysis.universality.intervals import TwoWayBootstrap, interval
 from reprkit.recipe import UniversalityConfig
 from reprkit.tasks import Task
 

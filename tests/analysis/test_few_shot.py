@@ -13,10 +13,11 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import NearestCentroid
 
 from reprkit.analysis import style
+from reprkit.analysis.bootstrap import bootstrap_mean, bootstrap_sums
 from reprkit.analysis.few_shot import ALL, FewShotProtocol, class_means, few_shot, logistic, nested_draws
 from reprkit.analysis.few_shot_summary import crossing, learning_curves, summarise_few_shot
 from reprkit.analysis.figures.few_shot import few_shot_figure
-from reprkit.analysis.stats import bootstrap_mean, bootstrap_sums, t_interval
+from reprkit.analysis.stats import t_interval
 from reprkit.analysis.workspace import Workspace
 from reprkit.errors import InputError
 

@@ -11,30 +11,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from reprkit.analysis.compare import compare_encoders
-from reprkit.analysis.comparison.measures import Member, similarity_rows, universality_drawn
-from reprkit.analysis.controls import controls
-from reprkit.analysis.geometry import geometry
-from reprkit.analysis.groups import group_codes, group_names, number_groups, some_groups, sum_groups
-from reprkit.analysis.order import spearman_interval, triplet_accuracy
-from reprkit.analysis.ordinal import ordinal_alignment
-from reprkit.analysis.probes import probe_with_predictions, spread
-from reprkit.analysis.probes.metrics import measure
-from reprkit.analysis.probes.outcome import Outcome
-from reprkit.analysis.probes.protocol import Protocol
-from reprkit.analysis.stats import (
+from reprkit.analysis.bootstrap import (
     bootstrap_mean,
     bootstrap_means,
     bootstrap_sums,
     paired_bootstraps,
-    paired_difference,
     percentile_interval,
     resample_counts,
-    sample_interval,
-    t_interval,
 )
-from reprkit.analysis.universality import universality
-from reprkit.analysis.universality_pairs import universality_pair
+from reprkit.analysis.comparison.compare import compare_encoders
+from reprkit.analysis.comparison.measures import Member, similarity_rows, universality_drawn
+from reprkit.analysis.controls import controls
+from reprkit.analysis.geometry.order import spearman_interval, triplet_accuracy
+from reprkit.analysis.geometry.ordinal import ordinal_alignment
+from reprkit.analysis.geometry.table import geometry
+from reprkit.analysis.groups import group_codes, group_names, number_groups, some_groups, sum_groups
+from reprkit.analysis.paired import paired_difference
+from reprkit.analysis.probes import probe_with_predictions, spread
+from reprkit.analysis.probes.metrics import measure
+from reprkit.analysis.probes.outcome import Outcome
+from reprkit.analysis.probes.protocol import Protocol
+from reprkit.analysis.stats import sample_interval, t_interval
+from reprkit.analysis.universality.pairs import universality_pair
+from reprkit.analysis.universality.score import universality
 from reprkit.analysis.workspace import Workspace
 from reprkit.embeddings import Embeddings, EmbeddingsWriter, SplitRows
 from reprkit.errors import InputError
@@ -42,7 +41,7 @@ from reprkit.recipe import ProbeConfig, UniversalityConfig
 from reprkit.tasks import Task
 
 few_shot = importlib.import_module("reprkit.analysis.few_shot").few_shot
-differences = importlib.import_module("reprkit.analysis.differences")
+differences = importlib.import_module("reprkit.analysis.reporting.differences")
 sensitivity = importlib.import_module("reprkit.analysis.sensitivity")
 CONFIG = ProbeConfig(probes=("ncm", "knn", "linear"), bootstrap=100)
 DUMMIES = UniversalityConfig(num_dummies=4, bootstrap=50)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import ortho_group
 
-from reprkit.analysis.catalogue import METRICS, table
-from reprkit.analysis.estimates import Undefined
-from reprkit.analysis.metric import TRANSFORMATIONS, Given, Metric, Pair
+from reprkit.analysis.geometry.catalogue import METRICS, table
+from reprkit.analysis.geometry.estimates import Undefined
+from reprkit.analysis.geometry.metric import TRANSFORMATIONS, Given, Metric, Pair
 
 ROWS, DIM, CLASSES = 400, 24, 4
 

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from sklearn.metrics import r2_score
 
 from reprkit.analysis import style
+from reprkit.analysis.bootstrap import bootstrap_sums
 from reprkit.analysis.dispersion import Dispersion, dispersion, minus
 from reprkit.analysis.figures.sensitivity import sensitivity_figure
-from reprkit.analysis.results import Run
-from reprkit.analysis.seeds import OVER_SAMPLES, OVER_SEEDS
-from reprkit.analysis.stats import bootstrap_sums, t_interval
+from reprkit.analysis.reporting.results import Run
+from reprkit.analysis.reporting.seeds import OVER_SAMPLES, OVER_SEEDS
+from reprkit.analysis.stats import t_interval
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 

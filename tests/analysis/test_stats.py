@@ -10,19 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse, stats
 
-from reprkit.analysis.stats import (
-    bootstrap_mean,
-    bootstrap_sums,
-    holm,
-    mcnemar,
-    paired_bootstrap,
-    paired_difference,
-    percentile_interval,
-    smallest_detectable_difference,
-    summarise_seeds,
-    t_interval,
-    wilson,
-)
+from reprkit.analysis.bootstrap import bootstrap_mean, bootstrap_sums, paired_bootstrap, percentile_interval
+from reprkit.analysis.paired import paired_difference
+from reprkit.analysis.stats import holm, mcnemar, smallest_detectable_difference, summarise_seeds, t_interval, wilson
 from reprkit.errors import InputError
 
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=12)

@@ -11,16 +11,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reprkit.analysis.differences import reading
-from reprkit.analysis.estimates import Undefined
+from reprkit.analysis.bootstrap import bootstrap_mean, percentile_interval
+from reprkit.analysis.geometry.estimates import Undefined
+from reprkit.analysis.geometry.similarity import above_chance, linear_cka, mutual_knn
 from reprkit.analysis.groups import Codes, some_groups
-from reprkit.analysis.measuring import measure
+from reprkit.analysis.reporting.differences import reading
+from reprkit.analysis.reporting.seeds import OVER_SAMPLES, OVER_SEEDS
 from reprkit.analysis.rows import Rows
-from reprkit.analysis.seeds import OVER_SAMPLES, OVER_SEEDS
-from reprkit.analysis.similarity import above_chance, linear_cka, mutual_knn
-from reprkit.analysis.stats import bootstrap_mean, percentile_interval, t_interval
-from reprkit.analysis.study import Study
-from reprkit.analysis.universality import DEFAULT, Head, fresh_dummies, sample_counts
+from reprkit.analysis.stats import t_interval
+from reprkit.analysis.universality.measuring import measure
+from reprkit.analysis.universality.score import DEFAULT, Head, fresh_dummies, sample_counts
+from reprkit.analysis.universality.study import Study
 from reprkit.analysis.workspace import Workspace, carve_by_id
 from reprkit.recipe import UniversalityConfig
 

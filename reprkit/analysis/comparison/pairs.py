@@ -10,12 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from reprkit.analysis.bootstrap import seeds_and_samples
 from reprkit.analysis.comparison.panel import Key, Panel, metrics_of
-from reprkit.analysis.delta import LOWER_IS_BETTER
-from reprkit.analysis.differences import reading
 from reprkit.analysis.probes.protocol import HEAD
-from reprkit.analysis.seeds import OVER_SAMPLES
-from reprkit.analysis.stats import holm, mcnemar, seeds_and_samples, smallest_detectable_difference
+from reprkit.analysis.reporting.delta import LOWER_IS_BETTER
+from reprkit.analysis.reporting.differences import reading
+from reprkit.analysis.reporting.seeds import OVER_SAMPLES
+from reprkit.analysis.stats import holm, mcnemar, smallest_detectable_difference
 from reprkit.recipe import PROBES
 
 COLUMNS = (

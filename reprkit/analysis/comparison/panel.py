@@ -11,11 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from reprkit.analysis.bootstrap import bootstrap_sums
 from reprkit.analysis.groups import COLUMN as GROUP
 from reprkit.analysis.groups import Codes, count_units, group_names, groups_of_table
 from reprkit.analysis.probes.metrics import from_sums
 from reprkit.analysis.probes.protocol import FLOOR, HEAD
-from reprkit.analysis.stats import bootstrap_sums
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 
@@ -135,7 +135,7 @@ def metrics_of(task: Task) -> tuple[str, ...]:
 def resampled_scores(panel: Panel, *, resamples: int = 2000, seed: int = 0) -> dict[Key, dict[str, NDArray]]:
     """Every metric of every predictor: on all test samples, then on bootstrap resamples of them, or of their groups.
 
-    All predictors share the resamples, those of `stats.paired_difference`: differences of scores are paired.
+    All predictors share the resamples, those of `paired.paired_difference`: differences of scores are paired.
 
     Returns:
         who -> metric -> [1 + resamples].

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from reprkit.analysis import style
 from reprkit.analysis.comparison.pairs import common_seeds, predictors
 from reprkit.analysis.comparison.panel import Key, Panel, metrics_of
-from reprkit.analysis.wording import change_text, listed
+from reprkit.analysis.reporting.wording import change_text, listed
 
 Scores = Mapping[Key, Mapping[str, NDArray]]
 COLUMNS = ("name", "encoder", "task", "metric", "value", "on_front", "front_share", "dominated_by", "protocol_id")

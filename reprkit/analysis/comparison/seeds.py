@@ -16,7 +16,7 @@ from reprkit.analysis.comparison.measures import Member, measured_rows, similari
 from reprkit.analysis.comparison.panel import Predictions, head_tables, make_panel
 from reprkit.analysis.comparison.result import Comparison, assemble
 from reprkit.analysis.probes.protocol import HEAD, expand_probes
-from reprkit.analysis.results import Run, find_runs, predictions
+from reprkit.analysis.reporting.results import Run, find_runs, predictions
 from reprkit.errors import InputError
 from reprkit.files import slug
 from reprkit.tasks import Task
@@ -208,7 +208,7 @@ def _measured(
     """Geometry and similarity of the runs that still have embeddings of all tasks in one encoder."""
     from tqdm import tqdm
 
-    from reprkit.analysis.geometry import geometry
+    from reprkit.analysis.geometry.table import geometry
 
     whole = [(record.run, record.file) for record in records if record.file is not None and len(record.own) > 1]
     rows = []

@@ -11,10 +11,10 @@ import pandas as pd
 from reprkit.analysis import style
 from reprkit.analysis.comparison.measures import NEIGHBOURS, SIMILARITIES
 from reprkit.analysis.comparison.pairs import OVER_BOTH
-from reprkit.analysis.headlines import HEAD, PROBE_NAMES, task_order
-from reprkit.analysis.metric_names import metric_name, printed_with
-from reprkit.analysis.typeset import DASH, MINUS, markdown_table, signed
-from reprkit.analysis.wording import about, listed, plural
+from reprkit.analysis.reporting.headlines import HEAD, PROBE_NAMES, task_order
+from reprkit.analysis.reporting.metric_names import metric_name, printed_with
+from reprkit.analysis.reporting.typeset import DASH, MINUS, markdown_table, signed
+from reprkit.analysis.reporting.wording import about, listed, plural
 
 MARKS = {"better": "▲", "worse": "▼", "apart": "≠", "higher": "▲", "lower": "▼"}
 ARROW = "\N{RIGHTWARDS ARROW}"

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reprkit.analysis.maps.plane import align
+from reprkit.analysis.maps.tsne import draw_maps
 from reprkit.analysis.probes import probe_with_predictions
-from reprkit.analysis.tsne import draw_maps
 from reprkit.analysis.workspace import Workspace
 from reprkit.embeddings import distinct_labels
 from reprkit.errors import InputError

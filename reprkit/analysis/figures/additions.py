@@ -11,9 +11,9 @@ import pandas as pd
 
 from reprkit.analysis import style
 from reprkit.analysis.figures import marks
-from reprkit.analysis.gains import addition_gains, gain_sentence, seed_gains
-from reprkit.analysis.joined import load_folders
-from reprkit.analysis.results import Results
+from reprkit.analysis.reporting.gains import addition_gains, gain_sentence, seed_gains
+from reprkit.analysis.reporting.joined import load_folders
+from reprkit.analysis.reporting.results import Results
 from reprkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def additions_figure(gains: pd.DataFrame, bases: Sequence[str] = ()) -> Figure:
     method alone.
 
     Args:
-        gains: rows of `reprkit.analysis.gains.seed_gains`.
+        gains: rows of `reprkit.analysis.reporting.gains.seed_gains`.
         bases: methods to show, in this order; none takes all that have an addition, in the paper's order.
 
     Raises:

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from reprkit.analysis import style
-from reprkit.analysis.agreement import agreement_marks, agreement_tests, correlation_text
 from reprkit.analysis.figures import marks
-from reprkit.analysis.headlines import PROBE_NAMES, task_order
-from reprkit.analysis.joined import load_folders
-from reprkit.analysis.metric_names import metric_name
-from reprkit.analysis.typeset import MINUS
+from reprkit.analysis.reporting.agreement import agreement_marks, agreement_tests, correlation_text
+from reprkit.analysis.reporting.headlines import PROBE_NAMES, task_order
+from reprkit.analysis.reporting.joined import load_folders
+from reprkit.analysis.reporting.metric_names import metric_name
+from reprkit.analysis.reporting.typeset import MINUS
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from reprkit.analysis import style
-from reprkit.analysis.differences import closest
 from reprkit.analysis.figures import marks
-from reprkit.analysis.headlines import PROBE_NAMES
-from reprkit.analysis.typeset import MINUS, signed
+from reprkit.analysis.reporting.differences import closest
+from reprkit.analysis.reporting.headlines import PROBE_NAMES
+from reprkit.analysis.reporting.typeset import MINUS, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +32,7 @@ def changes_figure(changes: pd.DataFrame) -> Figure:
     its closest other alone, and colours end at the difference that 5% of the cells exceed.
 
     Args:
-        changes: rows of `reprkit.analysis.differences.differences`; accuracy only is drawn.
+        changes: rows of `reprkit.analysis.reporting.differences.differences`; accuracy only is drawn.
 
     Raises:
         ValueError: no row of accuracy.

@@ -14,9 +14,9 @@ from reprkit.analysis.comparison.pairs import OVER_BOTH
 from reprkit.analysis.comparison.pareto import dominates
 from reprkit.analysis.figures import marks
 from reprkit.analysis.figures.changes import BOLD, MOST_PANELS, changes_figure
-from reprkit.analysis.headlines import HEAD, PROBE_NAMES
-from reprkit.analysis.metric_names import metric_name
-from reprkit.analysis.typeset import signed
+from reprkit.analysis.reporting.headlines import HEAD, PROBE_NAMES
+from reprkit.analysis.reporting.metric_names import metric_name
+from reprkit.analysis.reporting.typeset import signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

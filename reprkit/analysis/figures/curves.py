@@ -9,9 +9,9 @@ import pandas as pd
 
 from reprkit.analysis import style
 from reprkit.analysis.figures import marks
-from reprkit.analysis.headlines import task_order
-from reprkit.analysis.metric_names import in_sentence, in_unit
-from reprkit.analysis.training_log import PENALTY
+from reprkit.analysis.reporting.headlines import task_order
+from reprkit.analysis.reporting.metric_names import in_sentence, in_unit
+from reprkit.analysis.reporting.training_log import PENALTY
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 

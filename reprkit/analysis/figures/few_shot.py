@@ -12,9 +12,9 @@ from reprkit.analysis import style
 from reprkit.analysis.few_shot import ALL
 from reprkit.analysis.few_shot_summary import learning_curves
 from reprkit.analysis.figures import marks
-from reprkit.analysis.headlines import PROBE_NAMES, task_order
-from reprkit.analysis.metric_names import metric_name
-from reprkit.analysis.seeds import OVER_SEEDS, over_seeds
+from reprkit.analysis.reporting.headlines import PROBE_NAMES, task_order
+from reprkit.analysis.reporting.metric_names import metric_name
+from reprkit.analysis.reporting.seeds import OVER_SEEDS, over_seeds
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 

@@ -20,7 +20,7 @@ from reprkit.analysis.figures.map_panels import (
     turn_of,
     with_views,
 )
-from reprkit.analysis.headlines import task_order
+from reprkit.analysis.reporting.headlines import task_order
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reprkit.analysis import style
-from reprkit.analysis.seeds import OVER_SAMPLES, OVER_SEEDS
+from reprkit.analysis.reporting.seeds import OVER_SAMPLES, OVER_SEEDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reprkit.analysis import style
-from reprkit.analysis.typeset import MINUS
+from reprkit.analysis.reporting.typeset import MINUS
 from reprkit.tasks import Task
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import pandas as pd
 
 from reprkit.analysis import style
 from reprkit.analysis.figures import marks
-from reprkit.analysis.headlines import FLOORS, HEAD, PROBE_NAMES, headline, task_order
-from reprkit.analysis.metric_names import in_sentence, metric_name
-from reprkit.analysis.seeds import over_seeds
-from reprkit.analysis.typeset import plain
+from reprkit.analysis.reporting.headlines import FLOORS, HEAD, PROBE_NAMES, headline, task_order
+from reprkit.analysis.reporting.metric_names import in_sentence, metric_name
+from reprkit.analysis.reporting.seeds import over_seeds
+from reprkit.analysis.reporting.typeset import plain
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 

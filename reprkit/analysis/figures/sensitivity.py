@@ -10,11 +10,11 @@ import pandas as pd
 
 from reprkit.analysis import style
 from reprkit.analysis.figures import marks
-from reprkit.analysis.headlines import PROBE_NAMES, headline, task_order
-from reprkit.analysis.metric_names import metric_name
-from reprkit.analysis.seeds import OVER_SAMPLES, OVER_SEEDS, over_seeds
+from reprkit.analysis.reporting.headlines import PROBE_NAMES, headline, task_order
+from reprkit.analysis.reporting.metric_names import metric_name
+from reprkit.analysis.reporting.seeds import OVER_SAMPLES, OVER_SEEDS, over_seeds
+from reprkit.analysis.reporting.typeset import plain
 from reprkit.analysis.sensitivity import summarise_sensitivity
-from reprkit.analysis.typeset import plain
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 

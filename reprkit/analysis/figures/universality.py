@@ -10,8 +10,8 @@ import pandas as pd
 
 from reprkit.analysis import style
 from reprkit.analysis.figures import marks
-from reprkit.analysis.headlines import task_order
-from reprkit.analysis.seeds import over_seeds
+from reprkit.analysis.reporting.headlines import task_order
+from reprkit.analysis.reporting.seeds import over_seeds
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from reprkit.analysis import style
-from reprkit.analysis.agreement import agreement_marks, can_agree
-from reprkit.analysis.differences import differences
 from reprkit.analysis.figures.additions import TITLE as ADDITIONS
 from reprkit.analysis.figures.additions import additions_figure
 from reprkit.analysis.figures.agreement import TITLE as AGREEMENT
@@ -24,9 +22,11 @@ from reprkit.analysis.figures.maps import tsne_figure
 from reprkit.analysis.figures.probes import probe_figure
 from reprkit.analysis.figures.sensitivity import sensitivity_figure
 from reprkit.analysis.figures.universality import universality_figure
-from reprkit.analysis.gains import addition_gains, seed_gains
-from reprkit.analysis.joined import load_folders
-from reprkit.analysis.results import Results, load_results
+from reprkit.analysis.reporting.agreement import agreement_marks, can_agree
+from reprkit.analysis.reporting.differences import differences
+from reprkit.analysis.reporting.gains import addition_gains, seed_gains
+from reprkit.analysis.reporting.joined import load_folders
+from reprkit.analysis.reporting.results import Results, load_results
 from reprkit.errors import InputError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from reprkit.analysis.maps.cloud import Cloud, graph_size, used_perplexity
 from reprkit.analysis.maps.linear import principal_plane
 from reprkit.analysis.maps.placing import place
 from reprkit.analysis.maps.plane import PlaneMap
-from reprkit.analysis.repulsion import Divergence
+from reprkit.analysis.maps.repulsion import Divergence
 
 log = logging.getLogger(__name__)
 

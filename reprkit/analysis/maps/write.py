@@ -12,8 +12,8 @@ from reprkit.analysis.figures.map_strip import placed_figure, strip_figure
 from reprkit.analysis.figures.maps import tsne_figure
 from reprkit.analysis.linalg import num_workers
 from reprkit.analysis.maps.selection import select_ids
+from reprkit.analysis.maps.tsne import Maps, check_encoder, checkpoint_of, draw_maps, first_targets, not_mapped
 from reprkit.analysis.style import save
-from reprkit.analysis.tsne import Maps, check_encoder, checkpoint_of, draw_maps, first_targets, not_mapped
 from reprkit.errors import InputError
 from reprkit.files import slug, write_frame
 from reprkit.recipe import TsneConfig

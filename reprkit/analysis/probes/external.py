@@ -30,8 +30,9 @@ from reprkit.analysis.workspace import Workspace
 class EstimatorProbe:
     """A probe made of scikit-learn estimators: fitted on train, chosen on val, test predicted once.
 
-    Log-loss and calibration are those of its `predict_proba`, if it has one. Each candidate is a clone. A `random_state` that is None is set to the protocol's seed, so that results repeat.
-    Large files are fitted to the protocol's subsamples, as trees and MLP are.
+    Log-loss and calibration are those of its `predict_proba`, if it has one. Each candidate is a clone. A
+    `random_state` that is None is set to the protocol's seed, so that results repeat. Large files are fitted to the
+    protocol's subsamples, as trees and MLP are.
 
     Attributes:
         classifier: of class indices; None if the probe is for values only.

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from reprkit.analysis.bootstrap import bootstrap_sums, percentile_interval
 from reprkit.analysis.groups import Codes, count_units
 from reprkit.analysis.probes.outcome import LOG_FLOOR, Outcome
-from reprkit.analysis.stats import bootstrap_sums, percentile_interval
 from reprkit.tasks import Task
 
 BINS = 15

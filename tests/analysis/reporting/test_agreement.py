@@ -8,10 +8,10 @@ import pytest
 import scipy.stats
 
 from reprkit.analysis import style
-from reprkit.analysis.agreement import MARK_COLUMNS, agreement_marks, agreement_tests, spearman
 from reprkit.analysis.figures import agreement_figure
-from reprkit.analysis.joined import load_folders
-from reprkit.analysis.results import load_results
+from reprkit.analysis.reporting.agreement import MARK_COLUMNS, agreement_marks, agreement_tests, spearman
+from reprkit.analysis.reporting.joined import load_folders
+from reprkit.analysis.reporting.results import load_results
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reprkit.analysis.cost import cost_note, cost_table, read_costs, write_cost_table
-from reprkit.analysis.report import render
-from reprkit.analysis.results import load_results
+from reprkit.analysis.reporting.cost import cost_note, cost_table, read_costs, write_cost_table
+from reprkit.analysis.reporting.report import render
+from reprkit.analysis.reporting.results import load_results
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 

@@ -18,7 +18,7 @@ from reprkit.analysis.figures import (
     universality_figure,
     write_figures,
 )
-from reprkit.analysis.training_log import read_curves
+from reprkit.analysis.reporting.training_log import read_curves
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 

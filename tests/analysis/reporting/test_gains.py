@@ -14,10 +14,10 @@ from scipy import stats
 
 from reprkit.analysis import style
 from reprkit.analysis.figures.additions import additions_figure, chosen_bases, write_figure2
-from reprkit.analysis.gains import addition_gains, gain_sentence, seed_gains
-from reprkit.analysis.results import load_results
-from reprkit.analysis.tables import dgr_table, write_table1
-from reprkit.analysis.typeset import latex_table, markdown_table, signed
+from reprkit.analysis.reporting.gains import addition_gains, gain_sentence, seed_gains
+from reprkit.analysis.reporting.method_table import dgr_table, write_table1
+from reprkit.analysis.reporting.results import load_results
+from reprkit.analysis.reporting.typeset import latex_table, markdown_table, signed
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 

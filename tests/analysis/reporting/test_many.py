@@ -7,14 +7,15 @@ import pandas as pd
 import pytest
 
 from reprkit.analysis import style
-from reprkit.analysis.cautions import warning_sentences
-from reprkit.analysis.differences import closest, differences, universality_differences
+from reprkit.analysis.bootstrap import paired_bootstrap, paired_bootstraps
 from reprkit.analysis.figures import changes_figure, curves_figure, probe_figure, tsne_figure, universality_figure
 from reprkit.analysis.figures.marks import family_bands, limits
-from reprkit.analysis.report import render
-from reprkit.analysis.results import load_results
-from reprkit.analysis.stats import paired_bootstrap, paired_bootstraps, t_interval
-from reprkit.analysis.summary import compared_sentence, summary_findings
+from reprkit.analysis.reporting.cautions import warning_sentences
+from reprkit.analysis.reporting.differences import closest, differences, universality_differences
+from reprkit.analysis.reporting.report import render
+from reprkit.analysis.reporting.results import load_results
+from reprkit.analysis.reporting.summary import compared_sentence, summary_findings
+from reprkit.analysis.stats import t_interval
 from reprkit.tasks import Task
 
 TASKS = (Task("left", "classification", 3), Task("sum", "ordinal", 5))
@@ -176,8 +177,8 @@ def test_words_stay_short_and_count(tmp_path, make, write):
 
 
 def test_page_computes_the_differences_once(tmp_path, make, write, monkeypatch):
-    from reprkit.analysis import report
     from reprkit.analysis.figures import write as figures
+    from reprkit.analysis.reporting import report
 
     calls = []
     for module in (report, figures):

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from reprkit.analysis.report import render
-from reprkit.analysis.results import load_results
+from reprkit.analysis.reporting.report import render
+from reprkit.analysis.reporting.results import load_results
 
 webdriver = pytest.importorskip("selenium.webdriver")
 BROWSER, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))

@@ -6,13 +6,13 @@ import shlex
 import numpy as np
 import pytest
 
-from reprkit.analysis.differences import OWN_HEAD, differences, universality_differences
-from reprkit.analysis.gains import seed_gains
-from reprkit.analysis.report_protocol import compared_rows, repeat_commands, task_words
-from reprkit.analysis.report_verdicts import CHANCE, UNTOLD, VERDICT_COLUMNS, verdict_of, verdicts, verdicts_table
-from reprkit.analysis.results import load_results
+from reprkit.analysis.reporting.differences import OWN_HEAD, differences, universality_differences
+from reprkit.analysis.reporting.gains import seed_gains
+from reprkit.analysis.reporting.protocol import compared_rows, repeat_commands, task_words
+from reprkit.analysis.reporting.results import load_results
+from reprkit.analysis.reporting.summary import summary_findings
+from reprkit.analysis.reporting.verdicts import CHANCE, UNTOLD, VERDICT_COLUMNS, verdict_of, verdicts, verdicts_table
 from reprkit.analysis.stats import t_interval
-from reprkit.analysis.summary import summary_findings
 from reprkit.tasks import Task
 
 

@@ -7,15 +7,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reprkit.analysis.cautions import warning_sentences
-from reprkit.analysis.delta import delta_mtl
-from reprkit.analysis.differences import OWN_HEAD, closest, differences, pairs, reading, universality_differences
-from reprkit.analysis.report import render, write_report
-from reprkit.analysis.results import load_results
-from reprkit.analysis.seeds import over_seeds
-from reprkit.analysis.summary import compared_sentence, summary_findings
-from reprkit.analysis.tables import DELTA, latex, table1, table1_columns
-from reprkit.analysis.typeset import tex_escape
+from reprkit.analysis.reporting.cautions import warning_sentences
+from reprkit.analysis.reporting.delta import delta_mtl
+from reprkit.analysis.reporting.differences import (
+    OWN_HEAD,
+    closest,
+    differences,
+    pairs,
+    reading,
+    universality_differences,
+)
+from reprkit.analysis.reporting.method_table import DELTA, latex, table1, table1_columns
+from reprkit.analysis.reporting.report import render, write_report
+from reprkit.analysis.reporting.results import load_results
+from reprkit.analysis.reporting.seeds import over_seeds
+from reprkit.analysis.reporting.summary import compared_sentence, summary_findings
+from reprkit.analysis.reporting.typeset import tex_escape
 from reprkit.errors import InputError
 
 

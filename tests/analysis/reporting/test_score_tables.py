@@ -10,9 +10,9 @@ import pytest
 import yaml
 from scipy import stats
 
-from reprkit.analysis.dummies_table import dummies_rows, write_dummies_table
-from reprkit.analysis.results import load_results
-from reprkit.analysis.score_tables import read_blocks, write_score_table
+from reprkit.analysis.reporting.dummies_table import dummies_rows, write_dummies_table
+from reprkit.analysis.reporting.results import load_results
+from reprkit.analysis.reporting.score_tables import read_blocks, write_score_table
 from reprkit.errors import InputError
 from reprkit.tasks import Task
 

@@ -1,0 +1,1 @@
+"""Size, shape and order of a frozen representation, and the likeness of two. Begin at `table` and `catalogue`."""

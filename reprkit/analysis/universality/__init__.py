@@ -1,0 +1,1 @@
+"""Universality: how close an arbitrary, untrained predictor comes to the optimal one. Begin at `score`."""
