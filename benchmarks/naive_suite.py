@@ -23,7 +23,7 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from reprkit.analysis.probes.protocol import Protocol
-from reprkit.analysis.universality import perceptron
+from reprkit.analysis.universal import perceptron
 
 Splits = Mapping[str, np.ndarray]
 Predict = Callable[[np.ndarray], np.ndarray]

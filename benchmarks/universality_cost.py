@@ -30,9 +30,9 @@ from threadpoolctl import threadpool_limits
 
 from reprkit.analysis import linalg
 from reprkit.analysis.rows import Rows
-from reprkit.analysis.universality.dummies import draw_dummies
-from reprkit.analysis.universality.gauges import linear_permutations
-from reprkit.analysis.universality.scoring import CrossEntropy, dummy_losses
+from reprkit.analysis.universal.dummies import draw_dummies
+from reprkit.analysis.universal.gauges import linear_permutations
+from reprkit.analysis.universal.scoring import CrossEntropy, dummy_losses
 
 CLASSES = (7, 2, 5)
 

@@ -126,7 +126,7 @@ def universality(args: Namespace) -> None:
     """Print how universal embeddings are."""
     import pandas as pd
 
-    from reprkit.analysis.universality.score import universality
+    from reprkit.analysis.universal.score import universality
     from reprkit.embeddings import Embeddings, distinct_labels
     from reprkit.files import write_frame
     from reprkit.recipe import UniversalityConfig
@@ -143,7 +143,7 @@ def universality(args: Namespace) -> None:
     frame = pd.concat(frames, ignore_index=True)
     shown = ["encoder", "seed", "task", "head", "status", "U_rel", "U_rel_low", "U_rel_high", "U_rel_tau", "gap", "U",
              "L_star", "L_dummy", "H_y", "rms", "effective_rank"]  # fmt: skip
-    print(frame[shown].to_string(index=False, float_format="%.4g"))
+    print(frame[shown].to_string(index=False, float_format="%#.4g"))
     if args.out:
         write_frame(frame, Path(args.out))
 
@@ -173,8 +173,8 @@ def geometry(args: Namespace) -> None:
     """Print size, shape and order of embeddings."""
     import pandas as pd
 
-    from reprkit.analysis.geometry.ordinal import ordinal_alignment
-    from reprkit.analysis.geometry.table import geometry
+    from reprkit.analysis.shape.ordinal import ordinal_alignment
+    from reprkit.analysis.shape.table import geometry
     from reprkit.analysis.workspace import Workspace
     from reprkit.embeddings import Embeddings, distinct_labels
     from reprkit.files import write_frame

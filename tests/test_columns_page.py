@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 
 from reprkit.analysis.comparison import pairs, pareto
-from reprkit.analysis.geometry.catalogue import METRICS
 from reprkit.analysis.maps.tsne import tsne_with_quality
 from reprkit.analysis.probes import probe_with_predictions
 from reprkit.analysis.probes import table as probe_table
@@ -23,6 +22,7 @@ from reprkit.analysis.reporting import agreement, dummies_table, score_tables
 from reprkit.analysis.reporting import verdicts as report_verdicts
 from reprkit.analysis.reporting.cost import COST_COLUMNS
 from reprkit.analysis.reporting.gains import GAIN_COLUMNS
+from reprkit.analysis.shape.catalogue import METRICS
 from reprkit.embeddings import Embeddings
 from reprkit.recipe import PROBES, ProbeConfig, TsneConfig, UniversalityConfig
 from reprkit.tasks import Task
@@ -32,11 +32,11 @@ few_shot, few_shot_summary, geometry, ordinal, sensitivity, universality, univer
     for name in (
         "few_shot",
         "few_shot_summary",
-        "geometry.table",
-        "geometry.ordinal",
+        "shape.table",
+        "shape.ordinal",
         "sensitivity",
-        "universality.score",
-        "universality.pairs",
+        "universal.score",
+        "universal.pairs",
     )
 )
 ROOT = Path(__file__).resolve().parents[1]
@@ -115,8 +115,8 @@ def test_every_constant_that_names_columns_is_known() -> None:
     for path in (ROOT / "reprkit" / "analysis").rglob("*.py"):
         if re.search(r"^([A-Z]+_)?COLUMNS\b.*= *[\[(]", path.read_text(encoding="utf-8"), flags=re.MULTILINE):
             found.add(path.relative_to(ROOT / "reprkit" / "analysis").with_suffix("").as_posix())
-    modules = {"comparison/pairs", "comparison/pareto", "few_shot", "few_shot_summary", "geometry/ordinal"}
-    modules |= {"geometry/table", "probes/table", "sensitivity", "universality/pairs", "universality/score"}
+    modules = {"comparison/pairs", "comparison/pareto", "few_shot", "few_shot_summary", "shape/ordinal"}
+    modules |= {"shape/table", "probes/table", "sensitivity", "universal/pairs", "universal/score"}
     tables = {"agreement", "cost", "dummies_table", "gains", "score_tables", "verdicts"}
     assert found == modules | {f"reporting/{name}" for name in tables} | set(inner)
 
@@ -219,7 +219,7 @@ def test_what_a_run_and_its_tables_write(tmp_path: Path) -> None:
 
     run.select([Trained()], tmp_path)  # type: ignore[list-item]
     assert list(pd.read_csv(tmp_path / "selection.csv").columns) == documented(sections()["selection"])
-    written = (ROOT / "reprkit" / "analysis" / "tables.py").read_text(encoding="utf-8")
+    written = (ROOT / "reprkit" / "analysis" / "reporting" / "method_table.py").read_text(encoding="utf-8")
     assert documented(sections()["table1"]) == re.findall(r'"(\w+)": (?:name|column|c\.\w+)', written)
     assert callable(tables.write_table1)
 

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from reprkit.analysis.comparison.compare import compare as compare
     from reprkit.analysis.explorer import explore as explore
     from reprkit.analysis.few_shot import few_shot as few_shot
-    from reprkit.analysis.geometry.ordinal import ordinal_alignment as ordinal_alignment
-    from reprkit.analysis.geometry.table import geometry as geometry
-    from reprkit.analysis.geometry.table import similarity as similarity
     from reprkit.analysis.maps.tsne import tsne as tsne
     from reprkit.analysis.probes import probe as probe
     from reprkit.analysis.probes.estimators import CosineKNNClassifier as CosineKNNClassifier
@@ -37,8 +34,11 @@ if TYPE_CHECKING:
     from reprkit.analysis.probes.estimators import ShrunkLDA as ShrunkLDA
     from reprkit.analysis.probes.estimators import estimator_of as estimator_of
     from reprkit.analysis.sensitivity import sensitivity as sensitivity
-    from reprkit.analysis.universality.score import universality as universality
-    from reprkit.analysis.universality.verdict import collapse_check as collapse_check
+    from reprkit.analysis.shape.ordinal import ordinal_alignment as ordinal_alignment
+    from reprkit.analysis.shape.table import geometry as geometry
+    from reprkit.analysis.shape.table import similarity as similarity
+    from reprkit.analysis.universal.score import universality as universality
+    from reprkit.analysis.universal.verdict import collapse_check as collapse_check
     from reprkit.analysis.workspace import Workspace as Workspace
 
 _ESTIMATORS = (
@@ -50,17 +50,17 @@ _ESTIMATORS = (
 
 _HOMES = {
     "Workspace": "reprkit.analysis.workspace",
-    "collapse_check": "reprkit.analysis.universality.verdict",
+    "collapse_check": "reprkit.analysis.universal.verdict",
     "compare": "reprkit.analysis.comparison.compare",
     "explore": "reprkit.analysis.explorer",
     "few_shot": "reprkit.analysis.few_shot",
-    "geometry": "reprkit.analysis.geometry.table",
-    "ordinal_alignment": "reprkit.analysis.geometry.ordinal",
+    "geometry": "reprkit.analysis.shape.table",
+    "ordinal_alignment": "reprkit.analysis.shape.ordinal",
     "probe": "reprkit.analysis.probes",
     "sensitivity": "reprkit.analysis.sensitivity",
-    "similarity": "reprkit.analysis.geometry.table",
+    "similarity": "reprkit.analysis.shape.table",
     "tsne": "reprkit.analysis.maps.tsne",
-    "universality": "reprkit.analysis.universality.score",
+    "universality": "reprkit.analysis.universal.score",
     **dict.fromkeys(_ESTIMATORS, "reprkit.analysis.probes.estimators"),
 }
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from reprkit.analysis.universality.score import DEFAULT, task_names, universality
+from reprkit.analysis.universal.score import DEFAULT, task_names, universality
 from reprkit.analysis.workspace import Workspace
 from reprkit.errors import InputError
 from reprkit.recipe import ProbeConfig, UniversalityConfig

@@ -11,16 +11,16 @@ import pandas as pd
 
 from reprkit.analysis.few_shot import COLUMNS as FEW_SHOT_COLUMNS
 from reprkit.analysis.few_shot import FewShotProtocol, few_shot
-from reprkit.analysis.geometry.catalogue import METRICS
-from reprkit.analysis.geometry.ordinal import ordinal_alignment
-from reprkit.analysis.geometry.table import COLUMNS as GEOMETRY_COLUMNS
-from reprkit.analysis.geometry.table import geometry
 from reprkit.analysis.maps.tsne import tsne_with_quality
 from reprkit.analysis.probes import Protocol, probe_with_predictions
 from reprkit.analysis.probes.protocol import expand_probes
 from reprkit.analysis.sensitivity import COLUMNS as SENSITIVITY_COLUMNS
 from reprkit.analysis.sensitivity import sensitivity
-from reprkit.analysis.universality.score import PROTOCOL, universality
+from reprkit.analysis.shape.catalogue import METRICS
+from reprkit.analysis.shape.ordinal import ordinal_alignment
+from reprkit.analysis.shape.table import COLUMNS as GEOMETRY_COLUMNS
+from reprkit.analysis.shape.table import geometry
+from reprkit.analysis.universal.score import PROTOCOL, universality
 from reprkit.analysis.workspace import Workspace
 from reprkit.files import slug, write_frame
 from reprkit.recipe import Recipe

@@ -76,7 +76,7 @@ class Workspace:
 
     @classmethod
     def of(cls, source: Embeddings | Workspace, *, memory: int = MEMORY) -> Workspace:
-        """The workspace of an open file; a workspace is returned as it is."""
+        """The workspace of an open file, which holds up to `memory` bytes of rows; a workspace is returned as it is."""
         return source if isinstance(source, Workspace) else cls(source, memory=memory)
 
     @property
@@ -110,7 +110,7 @@ class Workspace:
         return self.embeddings.num_rows(split) if mask is None else int(mask.sum())
 
     def ids(self, split: str) -> NDArray[np.str_]:
-        """Sample ids [N]."""
+        """Sample ids [N] of a split, after carving."""
         mask = self.mask(split)
         found = np.asarray(self.embeddings.ids("train" if mask is not None else split))
         return found if mask is None else found[mask]
@@ -212,7 +212,7 @@ class Workspace:
         return np.where(varies, 1.0 / np.where(varies, std, 1.0), 1.0)
 
     def centred(self, split: str) -> Rows:
-        """Rows of z - mean (float32)."""
+        """Rows [N, D] of z - mean (float32) of a split, in memory or streamed."""
         mean, count = self.mean.astype(np.float32), self.num_rows(split)
         if self.in_memory:
             return self.keep(("centred", split), lambda: Rows.of(self.z(split) - mean))

@@ -140,7 +140,11 @@ class Embeddings:
         return self._source.num_rows(self._known_split(split))
 
     def z(self, split: str) -> np.ndarray:
-        """All embeddings of `split`: float32 [N, D], finite."""
+        """All embeddings of `split`: float32 [N, D], finite.
+
+        Raises:
+            InputError: no such split, values that are not finite, or more of them than memory holds; `blocks` streams.
+        """
         rows = self.num_rows(split)
         check_memory(rows * self.dim * 4, f"{self.path}: z of '{split}'")
         return self._finite(self._source.read_z(split, 0, rows), split, "z")
@@ -151,22 +155,42 @@ class Embeddings:
             yield self._finite(self._source.read_z(split, start, stop), split, "z")
 
     def logits_blocks(self, split: str, task: str, rows: int = 4096) -> Iterator[np.ndarray]:
-        """Outputs of the encoder's own head, as consecutive float32 [n, C]; nothing if the file has none."""
+        """Outputs of the encoder's own head on `split`, as consecutive float32 [n, C]; nothing if the file has none.
+
+        C is the number of classes of `task`, or 1 of a real-valued one; n is `rows` but for the last block.
+
+        Raises:
+            InputError: no such split or task, or values that are not finite.
+        """
         for start, stop in self._ranges(split, rows):
             own = self._source.read_logits(split, self._known_task(task), start, stop)
             if own is not None:
                 yield self._finite(own, split, f"logits of '{task}'")
 
     def targets(self, split: str, task: str) -> np.ndarray:
-        """Targets: int64 [N] class indices (-1 = missing), or float64 [N] in their own unit (NaN = missing)."""
+        """Targets of `task` in `split`: int64 [N] class indices (-1 = missing), or float64 [N] values (NaN = missing).
+
+        Values are in the task's own unit.
+
+        Raises:
+            InputError: no such split or task, or damaged data.
+        """
         return self._source.targets(self._known_split(split), self._known_task(task))
 
     def ids(self, split: str) -> np.ndarray:
-        """Sample ids: str [N]."""
+        """Sample ids of `split`: str [N], unique in the file.
+
+        Raises:
+            InputError: no such split, or damaged data.
+        """
         return self._source.ids(self._known_split(split))
 
     def logits(self, split: str, task: str) -> np.ndarray | None:
-        """Outputs of the encoder's own head: float32 [N, C]; None if the file has none for this task."""
+        """Outputs of the encoder's own head on `split`: float32 [N, C]; None if the file has none for this `task`.
+
+        Raises:
+            InputError: as of `logits_blocks`.
+        """
         own = list(self.logits_blocks(split, task))
         return np.concatenate(own) if own else None
 

@@ -11,14 +11,19 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "t
 
 
 class LinearHead(nn.Module):
-    """One linear layer: [B, D] -> [B, C]."""
+    """One linear layer: [B, D] -> [B, C].
+
+    Args:
+        dim: D.
+        num_outputs: C classes, or 1 for a real value.
+    """
 
     def __init__(self, dim: int, num_outputs: int) -> None:
         super().__init__()
         self.out = nn.Linear(dim, num_outputs)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Logits [B, C]."""
+        """Logits [B, C] of z [B, D]."""
         return self.out(z)
 
 
@@ -27,6 +32,12 @@ class MLPHead(nn.Module):
 
     The published code also puts a ReLU on the logits; it is left out here, since a class whose logit is never
     positive then gets no gradient at all.
+
+    Args:
+        dim: D.
+        num_outputs: C classes, or 1 for a real value.
+        hidden: width of the layer between.
+        activation: behind it; a smooth one (`gelu`, `tanh`) makes DGR's penalty differentiable everywhere.
     """
 
     def __init__(self, dim: int, num_outputs: int, hidden: int = 64, activation: Activation = "relu") -> None:
@@ -37,5 +48,5 @@ class MLPHead(nn.Module):
         self.out = nn.Linear(hidden, num_outputs)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Logits [B, C]."""
+        """Logits [B, C] of z [B, D]."""
         return self.out(self.act(self.hidden(z)))

@@ -69,7 +69,13 @@ class AttentionHead(nn.Module):
 
 
 class MTAN(Model):
-    """A dilated ResNet that hands out its maps, and an `AttentionHead` a task."""
+    """A dilated ResNet that hands out its maps, and an `AttentionHead` a task.
+
+    Args:
+        encoder: the shared backbone.
+        dim: channels of its last map.
+        heads: task -> `AttentionHead`.
+    """
 
     encoder: DenseResNet
 
@@ -77,7 +83,7 @@ class MTAN(Model):
         super().__init__(encoder, dim, heads)
 
     def encode(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(u1, t1, ..., u4, t4): of each stage the maps before and behind its last block, the deepest last."""
+        """(u1, t1, ..., u4, t4) of images [B, C, H, W]: of each stage the maps before and behind its last block."""
         x, maps = self.encoder.stem(images), []
         for stage in self.encoder.stages():
             for block in stage[:-1]:

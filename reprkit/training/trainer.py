@@ -1,15 +1,13 @@
-"""The training loop: one encoder, from a recipe to a run folder.
+"""The training loop: one encoder, from a recipe to a run folder (see `folder` for what that holds).
 
-A run folder holds `recipe.yaml environment.json identity.json metrics.jsonl last.safetensors best.safetensors
-state.pt training.json cost.json`. Killed at any moment and started again with the same arguments, it ends with the same
-checkpoints, bit for bit, and the same metrics but for their times: the order of samples and their augmentation depend
-on (seed, epoch, step) alone, and `state.pt` holds the rest. Under torchrun every process runs this loop on its part of
-each batch (see `ranks`), and the first one writes.
+Killed at any moment and started again with the same arguments, a run ends with the same checkpoints, bit for bit, and
+the same metrics but for their times: the order of samples and their augmentation depend on (seed, epoch, step) alone,
+and `state.pt` holds the rest. Under torchrun every process runs this loop on its part of each batch (see `ranks`), and
+the first one writes.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -26,13 +24,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from reprkit.config import load_recipe, write_recipe
+from reprkit.config import load_recipe
 from reprkit.data import load_dataset
 from reprkit.data.augment import make_augment
 from reprkit.data.base import ImageDataset
-from reprkit.environment import environment
 from reprkit.errors import Failed, InputError, Interrupted
-from reprkit.files import slug, working_in, write_json
+from reprkit.files import slug, working_in
 from reprkit.interrupts import StopFlag, stop_flag
 from reprkit.recipe import Recipe, run_folder
 from reprkit.training.balancing.active import SolverError
@@ -40,11 +37,11 @@ from reprkit.training.balancing.jacobian import NotFinite
 from reprkit.training.batches import Batch, BatchSource, epoch_order, read_ahead
 from reprkit.training.board import Board
 from reprkit.training.build import build_update
-from reprkit.training.checkpoint import load_state, read_header, save_checkpoint, save_state
 from reprkit.training.cost import PASSES, PassCounter, peak_memory, reset_peak_memory
 from reprkit.training.devices import choose_device
 from reprkit.training.evaluation import evaluate
-from reprkit.training.job import Job, differences, fingerprints
+from reprkit.training.folder import TrainingFolder
+from reprkit.training.job import Job
 from reprkit.training.ranks import Ranks, joined
 from reprkit.training.schedules import schedule_factor
 
@@ -131,6 +128,7 @@ class Trainer:
         self.job, self.folder, self.dataset = job, folder, dataset
         self.config = config
         self.ranks = ranks or Ranks()
+        self.files = TrainingFolder(folder, job, dataset, self.ranks.world)
         self.device = choose_device(config.device)
         self.source = BatchSource(dataset, self.device, config.precision == "bf16", self.ranks)
         self.augment = make_augment(job.recipe.data.augment, dataset.tasks, job.recipe.data.crop)
@@ -164,10 +162,9 @@ class Trainer:
 
     def run(self, stop: StopFlag) -> None:
         """Train to the end, or until `stop` is set."""
-        finished = self.ranks.is_first and (self.folder / "training.json").is_file()
-        if self.ranks.from_first(finished):
+        if self.ranks.from_first(self.ranks.is_first and self.files.is_finished):
             if self.ranks.is_first:
-                self._check_same_run()
+                self.files.check_same_run()
             return
         self._open()
         if self.config.tensorboard and self.ranks.is_first:
@@ -179,12 +176,7 @@ class Trainer:
                 if self._agreed(stop) and self.at.epoch < self.config.epochs:
                     raise self._interrupted()
         if self.ranks.is_first:
-            best = read_header(self.folder / "best.safetensors")
-            write_json(self.folder / "cost.json", self._cost())
-            write_json(
-                self.folder / "training.json",
-                {"epochs": self.at.epoch, "best_epoch": best["epoch"], "best_val_score": best["val_score"]},
-            )
+            self.files.finish(self.at.epoch, self._cost())
 
     def _epoch(self, bar: tqdm, stop: StopFlag) -> None:
         order = epoch_order(self.rows["train"], self.job.seed, self.at.epoch)
@@ -292,10 +284,11 @@ class Trainer:
         mean = -np.inf if np.isnan(found.skill) else found.skill
         at.seconds_before += at.seconds
         at.epoch, at.step, at.seconds, at.sums = at.epoch + 1, 0, 0.0, {}
-        if mean > at.best or at.epoch == 1:
-            at.best = mean
-            self._save_checkpoint("best", mean)
-        self._save_checkpoint("last", mean)
+        names = ["best", "last"] if mean > at.best or at.epoch == 1 else ["last"]
+        at.best = mean if "best" in names else at.best
+        if self.ranks.is_first:
+            for name in names:
+                self.files.save_checkpoint(name, self.model, epoch=at.epoch, step=at.epoch * self.steps, val_score=mean)
         self._save_state()
         text = " ".join(f"{name} {score:.3f}" for name, score in found.scores.items())
         bar.set_postfix_str(f"val {text}")
@@ -322,7 +315,7 @@ class Trainer:
 
     def _open(self) -> None:
         """Start a folder, or take up where it was left."""
-        state = self.ranks.from_first(self._prepare() if self.ranks.is_first else None)
+        state = self.ranks.from_first(self.files.open(str(self.device)) if self.ranks.is_first else None)
         if state is None:
             return
         for name, part in self._parts().items():
@@ -331,27 +324,6 @@ class Trainer:
         if self.device.type == "cuda" and self.ranks.world == 1:
             torch.cuda.set_rng_state_all(state["cuda_rng"])
         self.at = Progress(**state["progress"])
-
-    def _prepare(self) -> dict[str, Any] | None:
-        """Make the folder ready, and return the state in it, if there is one."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        state_file = self.folder / "state.pt"
-        log = self.folder / "metrics.jsonl"
-        if state_file.is_file():
-            self._check_same_run()
-            state = load_state(state_file)
-            if log.is_file():
-                with open(log, "r+b") as handle:
-                    handle.truncate(state["progress"]["log_bytes"])
-            logger.info("continuing %s at epoch %d", self.folder, state["progress"]["epoch"] + 1)
-            return state
-        if (self.folder / "identity.json").is_file():
-            self._check_same_run()
-        log.write_bytes(b"")
-        write_recipe(self.job.own_recipe(), self.folder / "recipe.yaml")
-        write_json(self.folder / "environment.json", {**environment(), "device": str(self.device)})
-        write_json(self.folder / "identity.json", self._identity())
-        return None
 
     def _parts(self) -> dict[str, Any]:
         """Everything with a state, by its name in `state.pt`."""
@@ -366,57 +338,25 @@ class Trainer:
         }
         return {name: part for name, part in parts.items() if part is not None}
 
-    def _identity(self) -> dict[str, Any]:
-        several = {"processes": self.ranks.world} if self.ranks.world > 1 else {}
-        return {**self.job.identity(), **several, "fingerprints": fingerprints(self.dataset)}
-
-    def _check_same_run(self) -> None:
-        file = self.folder / "identity.json"
-        try:
-            there = json.loads(file.read_text())
-        except (OSError, ValueError):
-            raise InputError(
-                f"{self.folder}: holds a run without a readable identity.json; choose another folder"
-            ) from None
-        usual = Recipe().to_json()
-        there |= {name: {**usual[name], **there[name]} for name in ("data", "model") if name in there}  # of before
-        different = list(differences(there, self._identity()))
-        if different:
-            raise InputError(
-                f"{self.folder}: holds a run with another {', '.join(different[:4])}; choose another --out or delete it"
-            )
-
-    def _save_checkpoint(self, name: str, val_score: float) -> None:
-        if not self.ranks.is_first:
-            return
-        data = self.dataset
-        meta: dict[str, Any] = {
-            "recipe": self.job.portable_recipe(),
-            "method": self.job.method,
-            "seed": self.job.seed,
-            "task": self.job.task,
-            "tasks": [task.to_json() for task in data.tasks],
-            "image_shape": list(data.image_shape),
-            "epoch": self.at.epoch,
-            "step": self.at.epoch * self.steps,
-            "val_score": None if not np.isfinite(val_score) else val_score,
-            "fingerprints": fingerprints(data),
-        }  # fmt: skip
-        save_checkpoint(self.folder / f"{name}.safetensors", self.model, meta)
-
     def _save_state(self) -> None:
         if not self.ranks.is_first:
             return
         progress = {**asdict(self.at), "passes": dict(Counter(self.at.passes) + self.passes.counts)}
-        save_state(
-            self.folder / "state.pt",
+        self.files.save_state(
             {
                 **{name: part.state_dict() for name, part in self._parts().items()},
                 "rng": torch.get_rng_state(),
                 "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
                 "progress": progress,
-            },
+            }
         )
+
+    def _log(self, record: Mapping[str, Any]) -> None:
+        if not self.ranks.is_first:
+            return
+        self.at.log_bytes = self.files.log(record)
+        if self.board is not None:
+            self.board.add(record)
 
     def _not_finite(self, values: Mapping[str, float]) -> TrainingFailed:
         bad = next(name for name, value in values.items() if not math.isfinite(value))
@@ -427,16 +367,6 @@ class Trainer:
         if self.update.objective.penalty is not None:
             mend += " or dgr.weight"
         return TrainingFailed(f"{what} in epoch {self.at.epoch + 1}; {mend}. {self.folder} keeps the last sound state")
-
-    def _log(self, record: Mapping[str, Any]) -> None:
-        if not self.ranks.is_first:
-            return
-        with open(self.folder / "metrics.jsonl", "ab") as handle:
-            handle.write((json.dumps(record) + "\n").encode())
-            handle.flush()
-            self.at.log_bytes = handle.tell()
-        if self.board is not None:
-            self.board.add(record)
 
     def _interrupted(self) -> Interrupted:
         return Interrupted(f"stopped in epoch {self.at.epoch + 1}; the same command continues {self.folder}")

@@ -19,12 +19,12 @@ from reprkit.analysis.bootstrap import (
     paired_bootstraps,
     percentile_interval,
 )
-from reprkit.analysis.geometry.order import spearman_interval, triplet_accuracy
 from reprkit.analysis.groups import number_groups
 from reprkit.analysis.probes.metrics import measure
 from reprkit.analysis.probes.outcome import Outcome
+from reprkit.analysis.shape.order import spearman_interval, triplet_accuracy
 from reprkit.analysis.stats import sample_interval, t_interval, wilson
-from reprkit.analysis.universality.intervals import TwoWayBootstrap, interval
+from reprkit.analysis.universal.intervals import TwoWayBootstrap, interval
 from reprkit.recipe import UniversalityConfig
 from reprkit.tasks import Task
 

@@ -22,18 +22,18 @@ from reprkit.analysis.bootstrap import (
 from reprkit.analysis.comparison.compare import compare_encoders
 from reprkit.analysis.comparison.measures import Member, similarity_rows, universality_drawn
 from reprkit.analysis.controls import controls
-from reprkit.analysis.geometry.order import spearman_interval, triplet_accuracy
-from reprkit.analysis.geometry.ordinal import ordinal_alignment
-from reprkit.analysis.geometry.table import geometry
 from reprkit.analysis.groups import group_codes, group_names, number_groups, some_groups, sum_groups
 from reprkit.analysis.paired import paired_difference
 from reprkit.analysis.probes import probe_with_predictions, spread
 from reprkit.analysis.probes.metrics import measure
 from reprkit.analysis.probes.outcome import Outcome
 from reprkit.analysis.probes.protocol import Protocol
+from reprkit.analysis.shape.order import spearman_interval, triplet_accuracy
+from reprkit.analysis.shape.ordinal import ordinal_alignment
+from reprkit.analysis.shape.table import geometry
 from reprkit.analysis.stats import sample_interval, t_interval
-from reprkit.analysis.universality.pairs import universality_pair
-from reprkit.analysis.universality.score import universality
+from reprkit.analysis.universal.pairs import universality_pair
+from reprkit.analysis.universal.score import universality
 from reprkit.analysis.workspace import Workspace
 from reprkit.embeddings import Embeddings, EmbeddingsWriter, SplitRows
 from reprkit.errors import InputError

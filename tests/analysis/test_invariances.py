@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import ortho_group
 
-from reprkit.analysis.geometry.catalogue import METRICS, table
-from reprkit.analysis.geometry.estimates import Undefined
-from reprkit.analysis.geometry.metric import TRANSFORMATIONS, Given, Metric, Pair
+from reprkit.analysis.shape.catalogue import METRICS, table
+from reprkit.analysis.shape.estimates import Undefined
+from reprkit.analysis.shape.metric import TRANSFORMATIONS, Given, Metric, Pair
 
 ROWS, DIM, CLASSES = 400, 24, 4
 

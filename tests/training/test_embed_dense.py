@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from reprkit.analysis import compare
 from reprkit.analysis.probes import probe_with_predictions
-from reprkit.analysis.universality.score import universality
+from reprkit.analysis.universal.score import universality
 from reprkit.data.augment import normalise
 from reprkit.data.base import ImageDataset
 from reprkit.embeddings import Embeddings, describe, fingerprint_file, verify

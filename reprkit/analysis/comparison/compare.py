@@ -50,7 +50,18 @@ def compare(
     groups: str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Compare encoders on the same test samples, paired: the table of `compare_encoders`."""
+    """Compare encoders on the same test samples, paired: the table of `compare_encoders`.
+
+    Args:
+        a, b, more: open `Embeddings`, a `Workspace` of one, or paths of files or of run folders.
+        tasks, probes, baseline, parts, view, different_transform, groups, progress: see `compare_encoders`.
+
+    Returns:
+        One row an encoder (against the baseline), task, predictor and metric; `docs/results.md` names the columns.
+
+    Raises:
+        InputError: files of unlike samples, or an unknown name.
+    """
     return compare_encoders(
         a, b, *more, tasks=tasks, probes=probes, baseline=baseline, parts=parts, view=view,
         different_transform=different_transform, groups=groups, progress=progress,

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from reprkit.analysis.comparison.measures import Drawn, Member, measured_rows, universality_drawn, universality_values
 from reprkit.analysis.comparison.panel import Predictions
-from reprkit.analysis.geometry.table import geometry
 from reprkit.analysis.probes import probe_with_predictions
-from reprkit.analysis.universality.score import universality
-from reprkit.analysis.universality.verdict import collapse_check
+from reprkit.analysis.shape.table import geometry
+from reprkit.analysis.universal.score import universality
+from reprkit.analysis.universal.verdict import collapse_check
 from reprkit.analysis.workspace import Workspace
 from reprkit.recipe import ProbeConfig
 

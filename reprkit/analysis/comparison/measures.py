@@ -12,16 +12,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reprkit.analysis.bootstrap import bootstrap_mean, percentile_interval
-from reprkit.analysis.geometry.estimates import Undefined
-from reprkit.analysis.geometry.similarity import above_chance, linear_cka, mutual_knn
 from reprkit.analysis.groups import Codes, some_groups
 from reprkit.analysis.reporting.differences import reading
 from reprkit.analysis.reporting.seeds import OVER_SAMPLES, OVER_SEEDS
 from reprkit.analysis.rows import Rows
+from reprkit.analysis.shape.estimates import Undefined
+from reprkit.analysis.shape.similarity import above_chance, linear_cka, mutual_knn
 from reprkit.analysis.stats import t_interval
-from reprkit.analysis.universality.measuring import measure
-from reprkit.analysis.universality.score import DEFAULT, Head, fresh_dummies, sample_counts
-from reprkit.analysis.universality.study import Study
+from reprkit.analysis.universal.measuring import measure
+from reprkit.analysis.universal.score import DEFAULT, Head, fresh_dummies, sample_counts
+from reprkit.analysis.universal.study import Study
 from reprkit.analysis.workspace import Workspace, carve_by_id
 from reprkit.recipe import UniversalityConfig
 

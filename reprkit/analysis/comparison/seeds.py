@@ -208,7 +208,7 @@ def _measured(
     """Geometry and similarity of the runs that still have embeddings of all tasks in one encoder."""
     from tqdm import tqdm
 
-    from reprkit.analysis.geometry.table import geometry
+    from reprkit.analysis.shape.table import geometry
 
     whole = [(record.run, record.file) for record in records if record.file is not None and len(record.own) > 1]
     rows = []

@@ -44,7 +44,18 @@ def tsne(
     label: str | None = None,
     n_jobs: int = 1,
 ) -> pd.DataFrame:
-    """Map one split of an embeddings file to the plane; see `tsne_with_quality`, whose first result this is."""
+    """Map one split of an embeddings file to the plane by t-SNE: the first result of `tsne_with_quality`.
+
+    Args:
+        embeddings, config, split, ids, label, n_jobs: see `draw_maps`.
+
+    Returns:
+        One row a sample: encoder, seed, id, map, x and y (in units of the map), perplexity, and a column of targets a
+        task; `docs/results.md` names them all.
+
+    Raises:
+        InputError: see `draw_maps`.
+    """
     return tsne_with_quality(embeddings, config=config, split=split, ids=ids, label=label, n_jobs=n_jobs)[0]
 
 

@@ -9,14 +9,14 @@ from reprkit.analysis.probes.data import Scale, TaskData, fitting_rows, labelled
 from reprkit.analysis.probes.outcome import Outcome, log_score, score
 from reprkit.analysis.probes.protocol import Protocol
 from reprkit.analysis.solver import log_softmax
-from reprkit.analysis.universality.perceptron import PENALTIES, choose_mlp
+from reprkit.analysis.universal.perceptron import PENALTIES, choose_mlp
 from reprkit.analysis.workspace import Workspace
 
 
 def fit_mlp(workspace: Workspace, data: TaskData, protocol: Protocol) -> Outcome:
     """D -> 64 -> C with ReLU on standardised features, by Adam; penalty and epoch by validation loss.
 
-    Penalties, rate, batches and patience are those of `reprkit.analysis.universality.perceptron`. The loss is
+    Penalties, rate, batches and patience are those of `reprkit.analysis.universal.perceptron`. The loss is
     cross-entropy, or the squared error of the standardised target. It is not convex, so the result depends on the seed
     of its first weights.
     """

@@ -119,7 +119,17 @@ def probe(
     label: str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Accuracy of simple predictors on frozen embeddings: the table of `probe_with_predictions`."""
+    """Accuracy of simple predictors on frozen embeddings: the table of `probe_with_predictions`.
+
+    Args:
+        source, tasks, config, label, progress: see `probe_with_predictions`.
+
+    Returns:
+        `ProbeResult.frame`, one row a task, probe and metric.
+
+    Raises:
+        InputError: unknown probes or tasks, or a file without what the probes need.
+    """
     return probe_with_predictions(source, tasks=tasks, config=config, label=label, progress=progress).frame
 
 

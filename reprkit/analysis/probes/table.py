@@ -26,8 +26,8 @@ COLUMNS = (
 )  # fmt: skip
 
 PROBABILISTIC = (FLOOR, HEAD, "lda", "linear", "mlp")
-"""Probes that report log-loss and calibration error. Shares of neighbours and of leaves reach zero, where the loss is
-infinite, and margins are no probabilities."""
+"""Our own probes that report log-loss and calibration error. Shares of neighbours and of leaves reach zero, where the
+loss is infinite, and margins are no probabilities."""
 
 
 def task_rows(
@@ -58,7 +58,8 @@ def task_rows(
             "params": json.dumps(outcome.params if outcome else {}, sort_keys=True, separators=(",", ":")),
             "status": status,
         }
-        for metric in metrics_of(task, name in PROBABILISTIC):
+        probabilistic = outcome.log_probabilities is not None if outcome else name in PROBABILISTIC
+        for metric in metrics_of(task, probabilistic):
             value, low, high = scored[name][metric] if outcome else (math.nan,) * 3
             chose = outcome is not None and metric == (outcome.selected_by or task.metric)
             val_value = outcome.val_value if outcome and chose else math.nan

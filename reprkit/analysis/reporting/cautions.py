@@ -8,7 +8,7 @@ from reprkit.analysis import style
 from reprkit.analysis.reporting.differences import closest
 from reprkit.analysis.reporting.results import Results
 from reprkit.analysis.reporting.wording import about, listed
-from reprkit.analysis.universality.verdict import collapse_check
+from reprkit.analysis.universal.verdict import collapse_check
 
 LEVEL = 0.05
 MOST_COLLAPSED = 8

@@ -31,10 +31,16 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def backward(self, objective: Objective, batch: Batch, meta: Batch | None = None) -> dict[str, Tensor]:
-        """Set `.grad` of all trained parameters; return what is logged (see `Objective.terms`), detached."""
+        """Set `.grad` of all trained parameters; return what is logged (see `Objective.terms`), detached.
+
+        Args:
+            objective: model, losses and penalty.
+            batch: images and targets of this step.
+            meta: held-out training images and targets, if `needs_meta`.
+        """
 
     def after_update(self, objective: Objective, batch: Batch, meta: Batch | None = None) -> None:
-        """Called when the optimizer has moved the parameters."""
+        """Called when the optimizer has moved the parameters, with the arguments of `backward`."""
 
     def end_epoch(self, losses: Tensor) -> None:
         """Called after each epoch with the [K] means of the unweighted losses over its labelled training batches."""

@@ -24,7 +24,7 @@ from reprkit.analysis.comparison.seeds import collect_runs
 from reprkit.analysis.figures.compare import differences_figure, heat_figure, pareto_figure
 from reprkit.analysis.paired import paired_difference
 from reprkit.analysis.stats import t_interval
-from reprkit.analysis.universality.score import universality
+from reprkit.analysis.universal.score import universality
 from reprkit.cli import main
 from reprkit.embeddings import Embeddings
 from reprkit.errors import InputError

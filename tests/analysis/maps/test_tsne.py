@@ -59,7 +59,7 @@ def test_given_ids_are_mapped_in_their_order_and_must_exist(toy):
 
 def test_import_is_light():
     heavy = ("openTSNE", "torch", "matplotlib", "sklearn")
-    code = f"import sys, reprkit.analysis.tsne; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, reprkit.analysis.maps.tsne; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

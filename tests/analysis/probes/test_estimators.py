@@ -13,7 +13,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import reprkit.analysis
 from reprkit.analysis.probes import PROBES, Protocol, probe_with_predictions
 from reprkit.analysis.probes import estimators as home
-from reprkit.analysis.universality.perceptron import choose_mlp
+from reprkit.analysis.universal.perceptron import choose_mlp
 from reprkit.errors import InputError
 from reprkit.recipe import ProbeConfig
 

@@ -30,7 +30,7 @@ from reprkit.analysis.probes.nystroem import Nystroem, fit_nystroem
 from reprkit.analysis.probes.svm import fit_svm_linear, fit_svm_rbf
 from reprkit.analysis.probes.tree import Tree, fit_tree, fit_tree_pca, fit_tree_rotated, principal_basis, rotated_basis
 from reprkit.analysis.rows import stratified_rows
-from reprkit.analysis.universality.perceptron import PENALTIES
+from reprkit.analysis.universal.perceptron import PENALTIES
 from reprkit.analysis.workspace import Workspace
 
 PROTOCOL = Protocol()

@@ -348,6 +348,6 @@ def test_changes_figure_marks_what_the_intervals_tell() -> None:
     axes = figure.axes[0]
     assert axes.get_title() == "x minus y"
     texts = {text.get_text(): text.get_fontweight() for text in axes.texts}
-    assert texts == {"+2.0": "bold", "-1.0": "normal", "-5.0": "bold", "+0.0": "normal"}
+    assert texts == {"+2.0": "bold", "−1.0": "normal", "−5.0": "bold", "0.0": "normal"}
     with pytest.raises(ValueError, match="accuracy"):
         changes_figure(frame.assign(metric="r2"))

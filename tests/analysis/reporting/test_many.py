@@ -15,6 +15,7 @@ from reprkit.analysis.reporting.differences import closest, differences, univers
 from reprkit.analysis.reporting.report import render
 from reprkit.analysis.reporting.results import load_results
 from reprkit.analysis.reporting.summary import compared_sentence, summary_findings
+from reprkit.analysis.reporting.typeset import signed
 from reprkit.analysis.stats import t_interval
 from reprkit.tasks import Task
 
@@ -157,7 +158,7 @@ def test_many_differences_have_a_row_each_against_the_closest(tmp_path, make, wr
     row = changes[(changes.encoder == "dwa+sam") & (changes.baseline == "dwa") & (changes.task == "left")]
     expected = row.set_index("predictor").loc["knn", "difference"]
     at = labels.index("DWA + SAM − DWA") * len(predictors) + predictors.index("kNN")
-    assert texts[at] == f"{100 * expected:+.1f}"
+    assert texts[at] == signed(100 * expected, 1)
 
 
 def test_words_stay_short_and_count(tmp_path, make, write):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from reprkit.analysis.probes.data import TaskData
 from reprkit.analysis.probes.estimators.base import Probe, Regressor, WithLogits, seed_of
 from reprkit.analysis.rows import stratified_rows
-from reprkit.analysis.universality.perceptron import choose_mlp
+from reprkit.analysis.universal.perceptron import choose_mlp
 from reprkit.analysis.workspace import Workspace
 
 
