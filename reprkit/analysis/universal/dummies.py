@@ -78,6 +78,11 @@ class Dummies:
         """[P, D] contiguous matrix of the product with z: P = K*M, output-major (linear), or M*H (mlp)."""
         return np.ascontiguousarray(self.first.reshape(-1, self.dim), dtype=dtype)
 
+    def relative_projection(self, dtype: np.dtype | type = np.float32) -> np.ndarray:
+        """[(K - 1) * M, D]: `projection` of linear predictors less that of their first output, which is left out."""
+        relative = self.first[1:] - self.first[0]
+        return np.ascontiguousarray(relative.reshape(-1, self.dim), dtype=dtype)
+
     def view(self, mean: np.ndarray, rms: float | None) -> View:
         """The view of raw z (`rms` None), or of (z - mean) / rms; an `rms` of 0 (constant z) maps all rows to 0."""
         bias = self.first_bias.ravel()
@@ -113,6 +118,16 @@ class Dummies:
             second=self.second[predictors],
             second_bias=self.second_bias[predictors],
         )
+
+    def parts(self, columns: int) -> list[slice]:
+        """Predictors in parts whose projections have about so many columns, at least one predictor each."""
+        step = max(1, columns * self.count // self.first_bias.size)
+        return [slice(start, start + step) for start in range(0, self.count, step)]
+
+    def view_of_part(self, view: View, predictors: slice) -> View:
+        """What `view` is to `part(predictors)`."""
+        offsets = view.offset.reshape(self.first_bias.shape)
+        return replace(view, offset=(offsets[:, predictors] if self.second is None else offsets[predictors]).ravel())
 
     def first_few(self, count: int) -> Dummies:
         """The first `count` predictors (all, if there are fewer)."""

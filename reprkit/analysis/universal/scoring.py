@@ -9,12 +9,16 @@ A real-valued task owns the first output.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from reprkit.analysis import linalg
 from reprkit.analysis.universal.dummies import Dummies, View
+
+COLUMNS = 512
+"""Columns of z's product with the weights of predictors that are scored together: their weights and a block of rows
+stay in a core's cache, however many predictors there are."""
 
 SAFE_EXPONENT = 60.0
 """Logits within +-60 need no shift before exp in float32 (the sum of 1e12 terms still fits)."""
@@ -41,6 +45,11 @@ class CrossEntropy:
         """C."""
         return self.permutations.shape[1]
 
+    def of_part(self, view: View, predictors: slice) -> CrossEntropy:
+        """The same of some predictors, in their view."""
+        temperatures = None if self.temperatures is None else self.temperatures[predictors]
+        return replace(self, view=view, permutations=self.permutations[predictors], temperatures=temperatures)
+
 
 @dataclass(frozen=True)
 class SquaredError:
@@ -56,6 +65,11 @@ class SquaredError:
     targets: np.ndarray
     slopes: np.ndarray | None = None
     offsets: np.ndarray | None = None
+
+    def of_part(self, view: View, predictors: slice) -> SquaredError:
+        """The same of some predictors, in their view."""
+        slopes, offsets = (None if values is None else values[predictors] for values in (self.slopes, self.offsets))
+        return replace(self, view=view, slopes=slopes, offsets=offsets)
 
 
 Request = CrossEntropy | SquaredError
@@ -84,16 +98,29 @@ def dummy_losses(
         The rows of a block, and one [M, n] array of losses (nats, or squared units) for each request; 0 where a
         target is missing.
     """
-    weights = dummies.projection(dtype)
     centre = mean.astype(dtype)
-    rows = linalg.rows_for_cache(len(weights), itemsize=weights.itemsize)
+    rows = linalg.rows_for_cache(COLUMNS, itemsize=centre.itemsize)
+    # What a predictor's outputs have in common is nothing to cross-entropy: the first one's product with z is saved.
+    relative = dummies.second is None and all(isinstance(request, CrossEntropy) for request in requests)
+    parts = []
+    for predictors in dummies.parts(COLUMNS):
+        some = dummies.part(predictors)
+        views = {id(request.view): dummies.view_of_part(request.view, predictors) for request in requests}
+        weights = some.relative_projection(dtype) if relative else some.projection(dtype)
+        asked = [request.of_part(views[id(request.view)], predictors) for request in requests]
+        parts.append((predictors, some, weights, asked))
 
     def losses_of(item: tuple[slice, np.ndarray]) -> tuple[slice, list[np.ndarray]]:
         where, block = item
         out = [np.empty((dummies.count, len(block)), dtype=dtype) for _ in requests]
         for part in linalg.row_slices(len(block), rows):
-            projected = weights @ (block[part].astype(dtype, copy=False) - centre).T
-            _losses(projected, dummies, requests, slice(where.start + part.start, where.start + part.stop), part, out)
+            centred = (block[part].astype(dtype, copy=False) - centre).T
+            place = slice(where.start + part.start, where.start + part.stop)
+            for predictors, some, weights, asked in parts:
+                projected = weights @ centred
+                if relative:
+                    projected = np.concatenate([np.zeros((some.count, centred.shape[1]), dtype), projected])
+                _losses(projected, some, asked, place, part, [loss[predictors] for loss in out])
         return where, out
 
     yield from linalg.ordered_map(losses_of, located(blocks), workers=workers)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from reprkit.analysis.moments import sufficient_statistics
 from reprkit.analysis.rows import Rows
+from reprkit.analysis.universal import scoring
 from reprkit.analysis.universal.assignment import best_permutations, class_sums
 from reprkit.analysis.universal.dummies import Dummies, View, draw_dummies
 from reprkit.analysis.universal.gauges import all_logits, fit_temperatures, linear_permutations
@@ -77,10 +78,18 @@ def run(z: np.ndarray, dummies: Dummies, requests: list[Request], mean: np.ndarr
     return [np.concatenate([found[r] for _, found in parts], axis=1) for r in range(len(requests))]
 
 
+@pytest.mark.parametrize("columns", [512, 2 * K])  # all predictors at a time, and a few
 @pytest.mark.parametrize("rms", [2.4, 0.05])
 def test_losses_equal_one_predictor_at_a_time(
-    dummies: Dummies, z: np.ndarray, mean: np.ndarray, targets: dict[int, np.ndarray], rms: float
+    dummies: Dummies,
+    z: np.ndarray,
+    mean: np.ndarray,
+    targets: dict[int, np.ndarray],
+    rms: float,
+    columns: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(scoring, "COLUMNS", columns)
     rng = np.random.default_rng(2)
     views = {"raw": dummies.view(mean, None), "rms1": dummies.view(mean, rms)}
     requests, expected = [], []
