@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,13 +129,28 @@ def context() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of the given size in inches, apart from pyplot, laid out so that nothing overlaps."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """An empty figure of the given size in inches, apart from pyplot, laid out so that nothing overlaps.
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    Jupyter shows it where a cell ends with it.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure = _figure_class()(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+@cache
+def _figure_class() -> type[Figure]:
+    from matplotlib.figure import Figure
+
+    class ShownFigure(Figure):
+        """Shows itself in Jupyter, which knows no figures before pyplot is imported."""
+
+        def _repr_png_(self) -> bytes:
+            return png_bytes(self, dpi=100)
+
+    return ShownFigure
 
 
 def split_label(label: str) -> tuple[str, tuple[str, ...]]:

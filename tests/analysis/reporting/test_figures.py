@@ -351,3 +351,15 @@ def test_changes_figure_marks_what_the_intervals_tell() -> None:
     assert texts == {"+2.0": "bold", "−1.0": "normal", "−5.0": "bold", "0.0": "normal"}
     with pytest.raises(ValueError, match="accuracy"):
         changes_figure(frame.assign(metric="r2"))
+
+
+def test_a_figure_shows_itself_in_jupyter_without_pyplot():
+    code = (
+        "import sys; from IPython.core.formatters import DisplayFormatter; from reprkit.analysis import style;"
+        "shown, _ = DisplayFormatter().format(style.new_figure(2, 1));"
+        "assert 'matplotlib.pyplot' not in sys.modules; print(shown['image/png'][1:4])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if "No module named 'IPython'" in done.stderr:
+        pytest.skip("IPython is not installed")
+    assert done.stdout.strip() == "b'PNG'", done.stderr[-500:]
