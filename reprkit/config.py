@@ -31,6 +31,10 @@ def load_recipe(path: str | Path | None = None, overrides: Sequence[str] = ()) -
 
     Files are untrusted: they are read with a safe loader, without aliases, up to 1 MB, and can name no classes.
 
+    Args:
+        path: of the YAML file; None starts from the defaults.
+        overrides: dotted fields, later ones win.
+
     Raises:
         InputError: missing or malformed file, unknown field, wrong value; one line naming it.
     """

@@ -76,7 +76,7 @@ class Workspace:
 
     @classmethod
     def of(cls, source: Embeddings | Workspace, *, memory: int = MEMORY) -> Workspace:
-        """The workspace of an open file, which holds up to `memory` bytes of rows; a workspace is returned as it is."""
+        """The workspace of `source`: of an open file a new one, with `memory` bytes for rows; a workspace itself."""
         return source if isinstance(source, Workspace) else cls(source, memory=memory)
 
     @property
@@ -116,16 +116,18 @@ class Workspace:
         return found if mask is None else found[mask]
 
     def group_names(self, split: str) -> NDArray[np.str_] | None:
-        """Name of each row's group [N]; None if every row is its own."""
+        """Name of the group of each row of `split` [N]; None if every row is its own."""
         return group_names(self.ids(split), self.groups, self.source) if self.groups else None
 
     def group_codes(self, split: str) -> Codes | None:
-        """Number of each row's group [N], in the order of their first rows; None if every row is its own."""
+        """Number of the group of each row of `split` [N], by their first rows; None if every row is its own."""
         names = self.group_names(split)
         return None if names is None else number_groups(names)
 
     def targets(self, split: str, task: str) -> NDArray:
-        """Class indices (int64, -1: missing) or values (float64, NaN: missing) [N]; a copy.
+        """Targets of `task` in `split` [N]: class indices (int64, -1: missing) or values (float64, NaN: missing).
+
+        A copy.
 
         Raises:
             InputError: a class index that the task does not have, or an infinite value.
@@ -144,7 +146,7 @@ class Workspace:
         return found if mask is None else found[mask]
 
     def z(self, split: str) -> NDArray[np.float32]:
-        """All raw rows [N, D].
+        """All raw rows of `split` [N, D].
 
         Raises:
             InputError: the file is larger than what is held in memory; `blocks` and `rows` read it all the same.
@@ -155,13 +157,13 @@ class Workspace:
         return self.keep(("z", split), lambda: np.concatenate([none, *self._read(split, BLOCK_ROWS)]))
 
     def blocks(self, split: str, rows: int = BLOCK_ROWS) -> Iterator[NDArray[np.float32]]:
-        """Raw rows in blocks, in order."""
+        """Raw rows of `split` in blocks of `rows`, in order."""
         if self.in_memory:
             return (block for _, block in Rows.of(self.z(split)).blocks(rows))
         return self._read(split, rows)
 
     def some_blocks(self, split: str, indices: NDArray, rows: int = BLOCK_ROWS) -> Iterator[NDArray[np.float32]]:
-        """Raw rows of sorted, distinct indices, in order, in blocks of at most `rows`."""
+        """Raw rows of `split` at sorted, distinct `indices`, in order, in blocks of at most `rows`."""
         start = 0
         for block in self.blocks(split, rows):
             first, last = np.searchsorted(indices, (start, start + len(block)))
@@ -172,7 +174,7 @@ class Workspace:
             start += len(block)
 
     def rows(self, split: str, indices: NDArray) -> NDArray[np.float32]:
-        """Raw rows [n, D] of sorted, distinct indices; not to be written to."""
+        """Raw rows [n, D] of `split` at sorted, distinct `indices`; not to be written to."""
         if self.in_memory:
             every = self.z(split)
             return every if len(indices) == len(every) else every[indices]
@@ -234,7 +236,7 @@ class Workspace:
         return 1.0 / (self.dim * variance) if variance > 0 else 1.0
 
     def standardised(self, split: str, indices: NDArray) -> NDArray[np.float64]:
-        """Standardised rows [n, D], float64, of sorted, distinct indices."""
+        """Standardised rows [n, D], float64, of `split` at sorted, distinct `indices`."""
         found = self.rows(split, indices) - self.mean
         found *= self.scale
         return found

@@ -97,7 +97,7 @@ class ImageDataset:
         raise InputError(f"data.tasks: {self.name} has no task '{name}'; choose from {known}")
 
     def with_tasks(self, names: Iterable[str]) -> ImageDataset:
-        """The same rows with only the named tasks, in the given order.
+        """The same rows with only the tasks of `names`, in that order.
 
         Raises:
             InputError: a name that does not exist or comes twice.

@@ -45,7 +45,7 @@ def split_name(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
 
 
 def choices(path: str | os.PathLike[str]) -> list[str]:
-    """`FILE::NAME` for each of several embeddings in a file of which one must be chosen; else empty."""
+    """`FILE::NAME` for each of several embeddings in the file at `path`, of which one must be chosen; else empty."""
     file, name = split_name(path)
     kind = "" if name is not None else _kind(file)
     if kind == "h5ad":

@@ -33,7 +33,7 @@ def fingerprint_arrays(*arrays: Any) -> str:
 
 
 def fingerprint_file(path: str | os.PathLike[str]) -> str:
-    """Digest of the bytes of a file, read in pieces."""
+    """SHA-256, in hex, of the bytes of the file at `path`, read in pieces."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

@@ -41,7 +41,14 @@ class SplitSummary:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found: sizes and simple statistics of a file that is whole."""
+    """What `verify` found: sizes and simple statistics of a file that is whole.
+
+    Attributes:
+        path: of the file.
+        nbytes: its size on disk.
+        dim: D, the features of z.
+        splits: split -> its rows, targets and the root mean square and peak of its z.
+    """
 
     path: Path
     nbytes: int
@@ -50,9 +57,14 @@ class Verification:
 
 
 def verify(path: str | os.PathLike[str], *, allow_partial: bool = False) -> Verification:
-    """Read all of `path`: checksums, shapes, ids, targets, finite values. InputError at the first fault.
+    """Read all of a file: checksums, shapes, ids, targets, finite values.
 
-    `allow_partial` accepts a file that is not marked complete yet, but all its rows must be there.
+    Args:
+        path: any embeddings file that `Embeddings` opens.
+        allow_partial: accept a file that is not marked complete yet; all its rows must be there.
+
+    Raises:
+        InputError: at the first fault, naming it.
     """
     with Embeddings(path, allow_partial=allow_partial) as embeddings:
         ids = {split: check_ids(embeddings.ids(split), f"{path}: {split}") for split in embeddings.splits}
@@ -76,7 +88,11 @@ def _check_split(embeddings: Embeddings, split: str) -> SplitSummary:
 
 
 def describe(path: str | os.PathLike[str]) -> str:
-    """A verified file in words, one fact a line, for people."""
+    """The file at `path` in words, one fact a line, for people.
+
+    Raises:
+        InputError: it is no whole embeddings file (see `verify`).
+    """
     found = verify(path)
     with Embeddings(path) as embeddings:
         about = embeddings.meta.get("provenance", {})

@@ -35,6 +35,7 @@ class ASPPHead(nn.Module):
         num_outputs: channels of the outputs.
         channels: of every layer between.
         rates: dilations of the 3x3 branches, in cells of the map.
+        dropout: share of the joined channels that is dropped in training.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def load_encoder_weights(encoder: nn.Module, path: str | Path) -> None:
-    """Fill `encoder` from a torchvision state_dict or a reprkit checkpoint; classifiers in it are ignored.
+    """Fill `encoder` from a torchvision state_dict or a reprkit checkpoint at `path`; classifiers in it are ignored.
 
     Raises:
         InputError: unreadable file, or tensors missing or of another shape, naming the first.

@@ -28,7 +28,7 @@ class PixelTask:
     raw: Callable[[NDArray[Any]], NDArray[Any]]
 
     def outputs(self, sampled: NDArray[Any]) -> NDArray[Any]:
-        """[n, num_outputs] -> what a head of `task` would have given: logits, or standardised values."""
+        """What a head of `task` would have given for `sampled` outputs: logits, or standardised values [n, C]."""
         values = self.raw(sampled)
         return values if self.task.is_discrete else (values - self.task.mean) / self.task.std
 

@@ -58,7 +58,13 @@ class Scores(ABC):
 
     @abstractmethod
     def add(self, outputs: Tensor, targets: Tensor, valid: Tensor) -> None:
-        """Add a batch on the CPU, its loss too; outputs are float32 or float64, class indices int64."""
+        """Add a batch on the CPU, its loss too.
+
+        Args:
+            outputs: of the head, float32 or float64 [B, C], or [B, C, h, w] of a dense task.
+            targets: class indices (int64) or values, [B], or [B, ...] of a dense task.
+            valid: where targets are known, bool, of their shape (without the channels of normals).
+        """
 
     @abstractmethod
     def metrics(self) -> dict[str, float]:
