@@ -24,7 +24,7 @@ from reprkit.analysis.probes.metrics import measure
 from reprkit.analysis.probes.outcome import Outcome
 from reprkit.analysis.shape.order import spearman_interval, triplet_accuracy
 from reprkit.analysis.stats import sample_interval, t_interval, wilson
-from reprkit.analysis.universal.intervals import TwoWayBootstrap, interval
+from reprkit.analysis.universal.intervals import Counts, TwoWayBootstrap, interval
 from reprkit.recipe import UniversalityConfig
 from reprkit.tasks import Task
 
@@ -371,19 +371,17 @@ def test_order_of_pixels(images):
 
 
 @pytest.mark.slow
-def test_universality_of_pixels():
+@pytest.mark.parametrize("images", [6, IMAGES])
+def test_universality_of_pixels(images):
     rng, dummies, bounds = np.random.default_rng(0), 16, ([], [])
     for seed in range(1500):
-        values, groups = clustered(rng)
+        values, groups = clustered(rng, images)
         losses = (values + 0.1 * rng.normal(size=(dummies, 1)) + 0.5 * rng.normal(size=(dummies, len(values)))).astype(
             "f4"
         )
-        draws = (
-            TwoWayBootstrap.group_weights(groups, 400, seed),
-            TwoWayBootstrap.sample_weights(400, seed),
-        )
-        for kind, draw in enumerate(draws):
-            boot = TwoWayBootstrap(dummies, 400, seed, views=["raw"])
-            boot.add(draw(len(values)), np.ones(len(values), bool), {"raw": losses}, {})
+        for kind, codes in enumerate((groups, None)):
+            counts = Counts(codes, 400, seed)
+            boot = TwoWayBootstrap(dummies, 400, seed, views=["raw"], rows_per_unit=counts.rows_per_unit)
+            boot.add(counts.stream()(len(values)), np.ones(len(values), bool), {"raw": losses}, {})
             bounds[kind].append(interval(boot.dummy_losses()[1]["raw"]))
-    check_clustered(f"two-way, {IMAGES} images, {dummies} dummies", *bounds, 0.0)
+    check_clustered(f"two-way, {images} images, {dummies} dummies", *bounds, 0.0)

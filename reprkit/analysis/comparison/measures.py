@@ -19,8 +19,9 @@ from reprkit.analysis.rows import Rows
 from reprkit.analysis.shape.estimates import Undefined
 from reprkit.analysis.shape.similarity import above_chance, linear_cka, mutual_knn
 from reprkit.analysis.stats import t_interval
+from reprkit.analysis.universal.intervals import Counts
 from reprkit.analysis.universal.measuring import measure
-from reprkit.analysis.universal.score import DEFAULT, Head, fresh_dummies, sample_counts
+from reprkit.analysis.universal.score import DEFAULT, Head, fresh_dummies
 from reprkit.analysis.universal.study import Study
 from reprkit.analysis.workspace import Workspace, carve_by_id
 from reprkit.recipe import UniversalityConfig
@@ -65,10 +66,10 @@ def universality_drawn(
     The same dummies (for equal D), dummy draws and counts of test rows serve every encoder.
     """
     found: Drawn = {}
-    study, codes = Study(space, tasks), space.group_codes("test")
+    study, counts = Study(space, tasks), Counts(space.group_codes("test"), config.bootstrap, config.seed)
     for head in config.heads if study.names else ():
         dummies = fresh_dummies(study, cast(Head, head), config)
-        measured = measure(study, dummies, config, lambda: sample_counts(codes, config), names=study.names)
+        measured = measure(study, dummies, config, counts, names=study.names)
         for name, one in measured.items():
             scores = {"U_rel": one.relative("rms1"), "U_rel_tau": one.relative("tau")}
             scores |= {"gap": one.gap, "L_star": one.single("star")}

@@ -12,14 +12,14 @@ suits them. The interval covers the choice of samples, of fresh dummies, and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from reprkit.analysis.rows import stratified_rows
 from reprkit.analysis.universal.dummies import HIDDEN, Dummies, draw_dummies
 from reprkit.analysis.universal.gauges import SAMPLE_ROWS, fit_permutations
-from reprkit.analysis.universal.intervals import TwoWayBootstrap, interval, predictor_shares
+from reprkit.analysis.universal.intervals import Counts, TwoWayBootstrap, interval, predictor_shares
 from reprkit.analysis.universal.scoring import CrossEntropy, Request, SquaredError, dummy_losses
 from reprkit.analysis.universal.study import Study
 from reprkit.recipe import UniversalityConfig
@@ -28,15 +28,13 @@ FRESH = 64
 """Fresh dummies at most."""
 
 
-def adaptation(
-    study: Study, config: UniversalityConfig, counts: Callable[[], Callable[[int], np.ndarray]]
-) -> dict[str, dict[str, float]]:
+def adaptation(study: Study, config: UniversalityConfig, counts: Counts) -> dict[str, dict[str, float]]:
     """The columns `L_dummy_seen`, `adaptation`, `adaptation_low` and `adaptation_high` of each task that has dummies.
 
     Args:
         study: rows and targets.
         config: number of resamples, seed, and number of fresh dummies (64 at most).
-        counts: starts a stream of the counts of test rows in each resample.
+        counts: of test rows in each resample.
     """
     seen = {name: dummies for name in study.names if (dummies := seen_dummies(study, name)) is not None}
     found = {}
@@ -52,7 +50,7 @@ def adaptation(
             hidden=shape[1],
         )
         on_seen = {name: _mean_losses(study, seen[name], name) for name in names}
-        boots = _bootstrap(study, fresh, on_seen, config, counts())
+        boots = _bootstrap(study, fresh, on_seen, config, counts)
         for name, boot in boots.items():
             found[name] = _columns(boot, seen[name].count, config)
     return found
@@ -109,10 +107,16 @@ def _bootstrap(
     fresh: Dummies,
     on_seen: Mapping[str, np.ndarray],
     config: UniversalityConfig,
-    draw: Callable[[int], np.ndarray],
+    counts: Counts,
 ) -> dict[str, TwoWayBootstrap]:
     names: Sequence[str] = list(on_seen)
-    boots = {name: TwoWayBootstrap(fresh.count, config.bootstrap, config.seed, views=["raw"]) for name in names}
+    boots = {
+        name: TwoWayBootstrap(
+            fresh.count, config.bootstrap, config.seed, views=["raw"], rows_per_unit=counts.rows_per_unit
+        )
+        for name in names
+    }
+    draw = counts.stream()
     requests = _requests(study, fresh, names)
     for where, losses in dummy_losses(study.ws.blocks("test"), fresh, requests, mean=study.ws.mean):
         weights = draw(where.stop - where.start)

@@ -12,6 +12,7 @@ intervals are up to 1.7 times too wide.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -45,11 +46,15 @@ class TwoWayBootstrap:
         resamples: B.
         seed: of the predictors' draws.
         views: names of the loss matrices [M, n] that each block brings.
+        rows_per_unit: samples to each one that is drawn: 1, or the size of a group.
     """
 
-    def __init__(self, predictors: int, resamples: int, seed: int, *, views: Sequence[str]) -> None:
+    def __init__(
+        self, predictors: int, resamples: int, seed: int, *, views: Sequence[str], rows_per_unit: float = 1.0
+    ) -> None:
         rng = np.random.RandomState([seed, 1])
         self.shares = predictor_shares(rng, predictors, resamples, of=predictors)
+        self.rows_per_unit = rows_per_unit
         self.count = 0
         self.weight = np.zeros(resamples)
         self.sums = {view: np.zeros(predictors) for view in views}
@@ -114,23 +119,54 @@ class TwoWayBootstrap:
     def dummy_losses(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """view -> [M] mean losses, and view -> [B] resampled means over predictors and samples."""
         means = {view: sums / self.count for view, sums in self.sums.items()}
-        drawn = self._drawn
-        resampled = {view: np.einsum("bm,mb->b", self.shares, block) / drawn for view, block in self.weighted.items()}
-        return means, resampled
+        return means, {view: np.einsum("bm,mb->b", self.shares, self.per_predictor(view)) for view in self.sums}
 
     def per_predictor(self, view: str) -> np.ndarray:
         """[M, B] mean loss of each predictor on the samples of each resample."""
-        return self.weighted[view] / self._drawn
+        return self._resampled(self.sums[view][:, None], self.weighted[view])
 
     def single_loss(self, name: str) -> tuple[float, np.ndarray]:
         """Mean loss of a single predictor, and its resamples [B] over samples."""
         total, resampled = self.single[name]
-        return total / self.count, resampled / self._drawn
+        return total / self.count, self._resampled(total, resampled)
+
+    def _resampled(self, total: float | np.ndarray, weighted: np.ndarray) -> np.ndarray:
+        """Resampled means; NaN where no sample was drawn, which happens with a handful of them.
+
+        Their deviations are stretched as those of predictors' shares, so that few samples, or few groups of them, give
+        Student's interval.
+        """
+        mean = total / self.count
+        drawn = np.where(self.weight > 0, self.weight, np.nan)
+        return mean + student_factor(round(self.count / self.rows_per_unit)) * (weighted / drawn - mean)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How often each test row is drawn in each resample.
+
+    Attributes:
+        groups: [N] number of each row's group, -1 where it is never drawn; None if every row is its own.
+        resamples: B.
+        seed: of the counts.
+    """
+
+    groups: np.ndarray | None
+    resamples: int
+    seed: int
+
+    def stream(self) -> Callable[[int], np.ndarray]:
+        """A function that draws the [n, B] counts of the next n rows, from the first on."""
+        if self.groups is None:
+            return TwoWayBootstrap.sample_weights(self.resamples, self.seed)
+        return TwoWayBootstrap.group_weights(self.groups, self.resamples, self.seed)
 
     @property
-    def _drawn(self) -> np.ndarray:
-        """Number of samples in each resample; NaN for none, which happens with a handful of samples."""
-        return np.where(self.weight > 0, self.weight, np.nan)
+    def rows_per_unit(self) -> float:
+        """Rows to each one that is drawn, on average."""
+        if self.groups is None:
+            return 1.0
+        return float(np.count_nonzero(self.groups >= 0) / (self.groups.max() + 1))
 
 
 class Lead:

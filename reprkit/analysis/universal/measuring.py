@@ -9,7 +9,7 @@ import numpy as np
 
 from reprkit.analysis.universal.dummies import Dummies
 from reprkit.analysis.universal.gauges import Gauge, fit_gauge, make_views
-from reprkit.analysis.universal.intervals import Lead, TwoWayBootstrap, interval
+from reprkit.analysis.universal.intervals import Counts, Lead, TwoWayBootstrap, interval
 from reprkit.analysis.universal.scoring import dummy_losses
 from reprkit.analysis.universal.study import Star, Study
 from reprkit.recipe import UniversalityConfig
@@ -20,9 +20,6 @@ MAX_CERTIFICATE = 1e-4
 BEATEN = 4.0
 """Standard errors, paired on val, by which a dummy must beat L* before the optimiser counts as failed. There are
 hundreds of dummies to look at, so that 2 would be chance."""
-
-Counts = Callable[[], Callable[[int], np.ndarray]]
-"""Starts a stream of counts: the number of next test rows -> [n, B] (see `TwoWayBootstrap.sample_weights`)."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,6 @@ def measure(
     counts: Counts,
     *,
     names: Sequence[str],
-    rows_per_group: float = 1.0,
     done: Callable[[], object] = lambda: None,
 ) -> dict[str, Measured]:
     """Fit gauges and stars on train, judge the stars on val, and score everything on test: task -> what was found.
@@ -110,9 +106,9 @@ def measure(
         study: the rows and targets.
         dummies: M predictors with enough outputs for every task.
         config: number of resamples and seed.
-        counts: how often each test row is drawn in each resample.
+        counts: how often each test row is drawn in each resample; rows of a group count as one when a dummy is said to
+            beat the star.
         names: tasks to measure.
-        rows_per_group: rows that count as one when a dummy is said to beat the star.
         done: called after each task's star is found.
     """
     views = make_views(study, dummies)
@@ -142,16 +138,18 @@ def measure(
     star_losses = study.losses(predictors, "test")
     prior_losses = study.losses({name: study.guess(name) for name in names}, "test")
     boots: dict[str, TwoWayBootstrap] = {}
-    draw = counts()
+    draw = counts.stream()
     for where, losses in passes("test"):
         weights = draw(where.stop - where.start)
         for name in names:
             own = {view: values for (task, view), values in losses.items() if task == name}
             if name not in boots:
-                boots[name] = TwoWayBootstrap(dummies.count, config.bootstrap, config.seed, views=list(own))
+                boots[name] = TwoWayBootstrap(
+                    dummies.count, config.bootstrap, config.seed, views=list(own), rows_per_unit=counts.rows_per_unit
+                )
             single = {"star": star_losses[name][where], "prior": prior_losses[name][where]}
             boots[name].add(weights, study.targets[name].valid("test")[where], own, single)
-    limit = BEATEN * np.sqrt(rows_per_group)
+    limit = BEATEN * np.sqrt(counts.rows_per_unit)
     return {
         name: Measured(gauges[name], stars[name], boots[name], bool(lead[name].largest_z() > limit)) for name in names
     }

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reprkit.analysis.groups import group_names
-from reprkit.analysis.universal.intervals import TwoWayBootstrap
+from reprkit.analysis.universal.intervals import Counts
 from reprkit.analysis.universal.measuring import Measured, Score, measure
 from reprkit.analysis.universal.score import DEFAULT, Head, fresh_dummies, protocol_id, task_names
 from reprkit.analysis.universal.study import Study
@@ -138,9 +138,8 @@ def _measure(
         study,
         fresh_dummies(study, head, config),
         config,
-        lambda: TwoWayBootstrap.group_weights(codes, config.bootstrap, config.seed),
+        Counts(codes, config.bootstrap, config.seed),
         names=names,
-        rows_per_group=float(np.count_nonzero(codes >= 0) / (codes.max() + 1)),
     )
 
 

@@ -50,7 +50,7 @@ from reprkit.analysis.universal.adaptation import adaptation
 from reprkit.analysis.universal.bounds import gradient_columns
 from reprkit.analysis.universal.dummies import Dummies, draw_dummies
 from reprkit.analysis.universal.gauges import SAMPLE_ROWS
-from reprkit.analysis.universal.intervals import TwoWayBootstrap
+from reprkit.analysis.universal.intervals import Counts
 from reprkit.analysis.universal.measuring import Measured, measure
 from reprkit.analysis.universal.separation import separation_columns
 from reprkit.analysis.universal.study import SUBSAMPLE, Study
@@ -74,7 +74,7 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of the result, documented in `universality`."""
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised whenever the same embeddings and config would give other numbers."""
 
 Head = Literal["linear", "mlp"]
@@ -142,14 +142,15 @@ def universality(
     study = Study(ws, names)
     config = replace(config, groups=config.groups or ws.groups)
     codes = group_codes(ws, config.groups if groups is None else groups)
-    seen = adaptation(study, config, lambda: sample_counts(codes, config))
+    counts = Counts(codes, config.bootstrap, config.seed)
+    seen = adaptation(study, config, counts)
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     total = len(config.heads) * len(study.names)
     with tqdm(
         total=total, desc=f"universality of {encoder}", leave=False, disable=None if progress and total else True
     ) as bar:
         for head in config.heads:
-            for name, row in _measure_head(study, cast(Head, head), config, codes, bar).items():
+            for name, row in _measure_head(study, cast(Head, head), config, counts, bar).items():
                 rows[name, head] = row
     frame = [
         {"encoder": encoder, "seed": ws.seed, "task": name, "head": head, **rows[name, head], **seen.get(name, {})}
@@ -173,7 +174,7 @@ def task_names(ws: Workspace, tasks: Sequence[str] | None) -> list[str]:
 
 
 def _measure_head(
-    study: Study, head: Head, config: UniversalityConfig, codes: np.ndarray | None, bar: tqdm
+    study: Study, head: Head, config: UniversalityConfig, counts: Counts, bar: tqdm
 ) -> dict[str, dict[str, Any]]:
     """task -> its record, for one architecture of dummies."""
     ws, names = study.ws, study.names
@@ -200,15 +201,7 @@ def _measure_head(
     }
     if names:
         dummies = fresh_dummies(study, head, config)
-        measured = measure(
-            study,
-            dummies,
-            config,
-            lambda: sample_counts(codes, config),
-            names=names,
-            rows_per_group=1.0 if codes is None else len(codes) / (codes.max() + 1),
-            done=bar.update,
-        )
+        measured = measure(study, dummies, config, counts, names=names, done=bar.update)
         for name, found in measured.items():
             records[name] |= _record(found, study.remark(name, head))
             records[name] |= gradient_columns(study, dummies, found, name)
@@ -231,13 +224,6 @@ def fresh_dummies(study: Study, head: Head, config: UniversalityConfig) -> Dummi
     return draw_dummies(
         head, dim=study.ws.dim, outputs=outputs, count=config.num_dummies, seed=config.seed, init=config.init
     )
-
-
-def sample_counts(codes: np.ndarray | None, config: UniversalityConfig) -> Any:
-    """A stream of the counts of test rows, or of their groups."""
-    if codes is None:
-        return TwoWayBootstrap.sample_weights(config.bootstrap, config.seed)
-    return TwoWayBootstrap.group_weights(codes, config.bootstrap, config.seed)
 
 
 def _record(found: Measured, remark: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from scipy.special import log_softmax
 
 from reprkit.analysis import universality
 from reprkit.analysis.universal.adaptation import adaptation
-from reprkit.analysis.universal.intervals import TwoWayBootstrap
+from reprkit.analysis.universal.intervals import Counts
 from reprkit.analysis.universal.study import Study
 from reprkit.analysis.workspace import Workspace
 from reprkit.embeddings import Embeddings, EmbeddingsWriter, SplitRows
@@ -75,7 +75,7 @@ def test_the_interval_covers_zero_for_an_encoder_that_never_met_them(fake_embedd
     for seed in range(40):
         untouched.training_dummies = lambda task, seed=seed: make(seed)
         config = UniversalityConfig(num_dummies=48, bootstrap=100, seed=seed)
-        row = adaptation(study, config, lambda seed=seed: TwoWayBootstrap.sample_weights(100, seed))["kind"]
+        row = adaptation(study, config, Counts(None, 100, seed))["kind"]
         values.append(row["adaptation"])
         missed += not row["adaptation_low"] <= 0 <= row["adaptation_high"]
     assert missed <= 5

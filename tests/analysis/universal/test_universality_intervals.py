@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from scipy.stats import t
+from scipy.stats import norm, t
 from threadpoolctl import threadpool_info
 
 from reprkit.analysis import linalg
 from reprkit.analysis.rows import stratified_rows
-from reprkit.analysis.universal.intervals import Lead, TwoWayBootstrap, interval
+from reprkit.analysis.universal.intervals import Counts, Lead, TwoWayBootstrap, interval
 
 M, N, B = 5, 200, 300
 
@@ -41,10 +41,15 @@ def test_resamples_are_weighted_means_of_valid_samples(data) -> None:
     means, resampled = boot.dummy_losses()
     expected = np.einsum("bm,mn,nb->b", boot.shares, losses[:, valid], weights) / weights.sum(axis=0)
     np.testing.assert_allclose(means["raw"], losses[:, valid].mean(axis=1))
-    np.testing.assert_allclose(resampled["raw"], expected, rtol=1e-6)
+    # Deviations over samples are those of Student's interval.
+    n = int(valid.sum())
+    factor = t.ppf(0.975, n - 1) / norm.ppf(0.975) * np.sqrt(n / (n - 1))
+    centre = boot.shares @ means["raw"]
+    np.testing.assert_allclose(resampled["raw"], centre + factor * (expected - centre), rtol=1e-6)
     value, single = boot.single_loss("star")
     assert value == pytest.approx(star[valid].mean())
-    np.testing.assert_allclose(single, star[valid] @ weights / weights.sum(axis=0), rtol=1e-6)
+    drawn = star[valid] @ weights / weights.sum(axis=0)
+    np.testing.assert_allclose(single, value + factor * (drawn - value), rtol=1e-6)
     np.testing.assert_allclose(boot.shares.sum(axis=1), 1)
     assert weights.mean() == pytest.approx(1, abs=0.02)
     assert weights.var() == pytest.approx(1, abs=0.03)
@@ -69,6 +74,21 @@ def test_groups_come_and_go_together(data) -> None:
     np.testing.assert_array_equal(weights[8:].reshape(-1, 4, B).std(axis=1), 0)
     np.testing.assert_array_equal(weights[::4], single[: N // 4])
     assert not weights[7].any()
+
+
+def test_few_groups_widen_the_interval_as_student_does() -> None:
+    rng, rows, groups = np.random.default_rng(0), 60, 6
+    losses = np.repeat(rng.normal(size=groups), rows // groups)
+    codes = np.repeat(np.arange(groups), rows // groups)
+    counts = Counts(codes, 20_000, 0)
+    boot = TwoWayBootstrap(2, counts.resamples, 0, views=[], rows_per_unit=counts.rows_per_unit)
+    boot.add(counts.stream()(rows), np.ones(rows, bool), {}, {"star": losses})
+    low, high = interval(boot.single_loss("star")[1])
+    values = losses[:: rows // groups]
+    half = t.ppf(0.975, groups - 1) * values.std(ddof=1) / np.sqrt(groups)
+    assert (high - low) / (2 * half) == pytest.approx(1, abs=0.2)
+    assert Counts(None, 10, 0).rows_per_unit == 1
+    assert Counts(np.array([0, 0, 1, -1, 1, 1]), 10, 0).rows_per_unit == 2.5
 
 
 def test_differences_are_paired_on_samples(data) -> None:
