@@ -7,7 +7,7 @@ pp. 243-245). Three things make it cheaper here than where the idea comes from:
 
 - points are spread by quadratic B-splines whose smoothing the transformed kernels undo, as in particle-mesh Ewald sums
   (U. Essmann et al., "A smooth particle mesh Ewald method", J. Chem. Phys. 103, 1995), so that the nodes of a map that
-  is as exact stand half as far again apart as those of cells with Lagrange polynomials;
+  is as exact stand nearly twice as far apart as those of cells with Lagrange polynomials;
 - forces are convolved as such, K^2 dx and K^2 dy beside K, instead of being put together from the sums of K^2 weighted
   by 1, x, y and x^2 + y^2: one transform forward and three back, not four and four;
 - spacings of nodes are a fixed ladder, so that the transformed kernels of one iteration serve most of the next ones.
