@@ -33,7 +33,8 @@ notebooks: .venv/ready-dev
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "reprkit needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "no venv module: on Debian, apt-get install python3-venv"; exit 2; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch>=2.11" "torchvision>=0.26"
+	@echo "installing into .venv: minutes, and several GB with PyTorch's CUDA build; TORCH_OPTIONS='--index-url URL' takes another"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_OPTIONS) "torch>=2.11" "torchvision>=0.26"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 

@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     plain, overrides = (words, []) if words[:1] == ["compare"] else split_overrides(words)  # its --seeds is its own
     try:
+        if words[:1] == ["probe"]:
+            parser.error("probes have a command of their own: python -m reprkit.probe CHECKPOINT_OR_EMBEDDINGS")
         arguments = parser.parse_args(plain)
         if overrides and not arguments.takes_overrides:
             parser.error(f"unrecognized arguments: {' '.join(overrides)}")

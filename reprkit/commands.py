@@ -128,6 +128,7 @@ def universality(args: Namespace) -> None:
 
     from reprkit.analysis.universal.score import universality
     from reprkit.embeddings import Embeddings, distinct_labels
+    from reprkit.embeddings.verification import split_notes
     from reprkit.files import write_frame
     from reprkit.recipe import UniversalityConfig
 
@@ -140,10 +141,11 @@ def universality(args: Namespace) -> None:
             universality(file, tasks=args.tasks, config=config, label=label)
             for file, label in zip(files, distinct_labels(files), strict=True)
         ]
+        notes = split_notes(files)
     frame = pd.concat(frames, ignore_index=True)
     shown = ["encoder", "seed", "task", "head", "status", "U_rel", "U_rel_low", "U_rel_high", "U_rel_tau", "gap", "U",
              "L_star", "L_dummy", "H_y", "rms", "effective_rank"]  # fmt: skip
-    print(frame[shown].to_string(index=False, float_format="%#.4g"))
+    print(frame[shown].to_string(index=False, float_format="%#.4g"), *notes, sep="\n")
     if args.out:
         write_frame(frame, Path(args.out))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 
@@ -54,20 +54,20 @@ def parse_recipe(record: dict[str, Any], overrides: Sequence[str] = (), *, sourc
     if unknown:
         known = ", ".join(Recipe.__dataclass_fields__)
         raise InputError(f"{source}: '{unknown[0]}' is not a recipe field; the fields are {known}")
-    parser = ArgumentParser(exit_on_error=False)
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
     add_recipe_arguments(parser)
     try:
         base = parser.parse_object(record) if record else parser.get_defaults()
         if overrides:
-            base = parser.parse_args(list(overrides), namespace=base)
+            base = parser.parse_args(_with_lists(overrides), namespace=base)
         values = parser.instantiate(base) if hasattr(parser, "instantiate") else parser.instantiate_classes(base)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     except ArgumentError as error:
-        raise InputError(f"{source}: {one_line(str(error))}") from None
-    fields = {name: values[name] for name in Recipe.__dataclass_fields__}
+        raise InputError(f"{source}: {one_line(_in_words(str(error)))}") from None
+    given = {name: values[name] for name in Recipe.__dataclass_fields__}
     try:
-        return Recipe(**fields)
+        return Recipe(**given)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
 
@@ -148,6 +148,42 @@ def grid_points(recipe: Recipe, method: str) -> list[GridPoint]:
         resolved = parse_recipe(replace(recipe, grid={}).to_json(), overrides, source="recipe: grid")
         points.append(GridPoint(values, resolved))
     return points
+
+
+def _with_lists(overrides: Sequence[str]) -> list[str]:
+    """Overrides in which one bare value, or several with commas, stand for a list: `--methods vanilla`."""
+    lists = {f"--{name}" for name in _list_fields(Recipe)}
+    written, name = [], ""
+    for word in overrides:
+        option, equals, value = word.partition("=")
+        if option in lists and equals:
+            word = f"{option}={_as_list(value)}"
+        elif name in lists:
+            word = _as_list(word)
+        name = "" if name or equals else option
+        written.append(word)
+    return written
+
+
+def _as_list(value: str) -> str:
+    bare = value.strip()
+    return value if not bare or bare[0] in "[{" or bare in ("null", "~") else f"[{bare}]"
+
+
+def _list_fields(record: type) -> Iterator[str]:
+    """Dotted names of the fields that hold lists."""
+    for item in fields(record):
+        inner = item.default_factory
+        if is_dataclass(inner):
+            yield from (f"{item.name}.{name}" for name in _list_fields(cast(type, inner)))
+        elif str(item.type).startswith("tuple"):
+            yield item.name
+
+
+def _in_words(text: str) -> str:
+    """A message of the parser without the names of Python's types."""
+    kinds = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "tuple": "a list"}
+    return re.sub(r"an? <class '(\w+)'>", lambda match: kinds.get(match[1], match[0]), text)
 
 
 def _keys(value: Any) -> list[str]:

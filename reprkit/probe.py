@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="A checkpoint (.safetensors) or run folder is embedded first. Sources of any kinds and tasks make\n"
         f"one table.\n\n{sources()}",
         formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("sources", nargs="+", metavar="CHECKPOINT_OR_EMBEDDINGS")
     parser.add_argument("--data", help="root of the data set, for a checkpoint whose data has moved")
@@ -67,6 +68,7 @@ def _probe(args: Namespace) -> None:
     from reprkit.analysis.probes.spread import own_tasks, probe_many
     from reprkit.analysis.sensitivity import sensitivity
     from reprkit.embeddings import Embeddings, distinct_labels
+    from reprkit.embeddings.verification import split_notes
     from reprkit.files import check_out_file, slug, write_frame
     from reprkit.recipe import ProbeConfig
 
@@ -96,7 +98,7 @@ def _probe(args: Namespace) -> None:
             if frames:
                 write_frame(pd.concat(frames, ignore_index=True), out.with_name(f"{out.stem}_{name}.csv"))
         write_frame(frame, out)
-    print(table(frame))
+    print(table(frame), *split_notes(files), sep="\n")
     for name, frames in (("sensitivity to the classifier", spreads), ("few-shot curves", curves)):
         if frames:
             print(f"\n{name}:\n{_summary(pd.concat(frames, ignore_index=True))}")

@@ -250,3 +250,15 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
         pass
     with working_in(tmp_path):
         pass
+
+
+def test_splits_that_were_made_up_are_said(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "mine.npz", z=rng.normal(size=(200, 4)), y_kind=rng.integers(0, 2, 200))
+    assert main(["universality", str(tmp_path / "mine.npz")]) == 0
+    assert "mine.npz names no splits; taken: train 70 %" in capsys.readouterr().out
+
+
+def test_probe_is_pointed_to_its_own_command(capsys):
+    assert main(["probe", "mine.npz"]) == 2
+    assert "python -m reprkit.probe" in capsys.readouterr().err

@@ -56,6 +56,29 @@ def test_runs_of_a_table_differ_in_nothing_but_the_structure():
         assert alike == split
 
 
+@pytest.mark.parametrize(
+    ("overrides", "methods"),
+    [
+        (["--methods", "vanilla"], ("vanilla",)),
+        (["--methods=vanilla,cagrad"], ("vanilla", "cagrad")),
+        (["--methods", "[vanilla, cagrad+dgr]"], ("vanilla", "cagrad+dgr")),
+        (["--name", "vanilla", "--methods", "pcgrad"], ("pcgrad",)),
+    ],
+)
+def test_a_bare_value_stands_for_a_list_of_it(overrides, methods):
+    assert load_recipe(None, overrides).methods == methods
+
+
+def test_bare_values_of_inner_lists():
+    assert load_recipe(None, ["--data.tasks", "left", "--seeds", "3"]).data.tasks == ("left",)
+    assert load_recipe(None, ["--data.image_size=[72, 96]"]).data.image_size == (72, 96)
+
+
+def test_a_shortened_field_is_not_guessed():
+    with pytest.raises(InputError, match=r"--train\.epoch 5"):
+        load_recipe(None, ["--train.epoch", "5"])
+
+
 def test_overrides_win_over_the_file(tmp_path):
     file = tmp_path / "r.yaml"
     file.write_text("name: mine\ntrain: {epochs: 3, lr: 0.1}\nseeds: [4, 5]\n")

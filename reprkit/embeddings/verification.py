@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from reprkit.embeddings.arrays import SPLIT_RULE
 from reprkit.embeddings.dispatch import split_name
 from reprkit.embeddings.reader import Embeddings
 from reprkit.embeddings.rows import check_disjoint, check_ids
@@ -108,12 +109,18 @@ def describe(path: str | os.PathLike[str]) -> str:
         for split, summary in found.splits.items():
             labelled = ", ".join(f"{name} {count}" for name, count in summary.labelled.items())
             own = f"; own outputs for {', '.join(summary.logits)}" if summary.logits else ""
-            size = f"rms {summary.rms:.4g}, peak {summary.peak:.4g}"
+            size = f"rms about 0 {summary.rms:.4g}, peak {summary.peak:.4g}"
             lines.append(f"{split:<9} {summary.rows} rows (with a target: {labelled}); {size}{own}")
         lines += [f"{name:<12} sha256 {value}" for name, value in embeddings.fingerprints.items()]
         if rule := about.get("split_rule"):
             lines.append(f"splits    {'as the file says' if rule == 'given' else rule}")
     return "\n".join(lines)
+
+
+def split_notes(files: Iterable[Embeddings]) -> list[str]:
+    """A sentence for each file that names no splits, on what stands in for them."""
+    unsaid = [file for file in files if file.meta.get("provenance", {}).get("split_rule") == SPLIT_RULE]
+    return [f"note: {file.path} names no splits; taken: {SPLIT_RULE}" for file in unsaid]
 
 
 def _trained_for(embeddings: Embeddings) -> str:

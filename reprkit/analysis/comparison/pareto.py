@@ -124,7 +124,8 @@ def pareto_sentences(pareto: pd.DataFrame, frame: pd.DataFrame, name: str) -> li
     for row in lost if len(lost) <= MOST_LOST else ():
         by = listed([style.display(winner) for winner in row["dominated_by"].split("; ")])
         told.append(
-            f"{style.display(row['encoder'])} is dominated by {by} (in {_share(row)} of the resamples it is not)."
+            f"By values alone {style.display(row['encoder'])} is dominated by {by}; in {_share(row)} of the resamples"
+            " it is not."
         )
     if len(lost) > MOST_LOST:
         told.append(f"{len(lost)} encoders are dominated: by whom stands in pareto.csv.")

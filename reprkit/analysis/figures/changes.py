@@ -47,7 +47,8 @@ def changes_figure(changes: pd.DataFrame) -> Figure:
 
 def _panels(shown: pd.DataFrame, pairs: list[tuple[str, str]]) -> Figure:
     limit = max(100 * float(shown["difference"].abs().max()), 1.0)
-    figure = style.new_figure(style.TEXT_WIDTH, 1.5 + 0.36 * shown["task"].nunique())
+    width = 0.42 * shown["predictor"].nunique() * len(pairs) + 2.2  # room for four figures in every cell
+    figure = style.new_figure(max(style.TEXT_WIDTH, width), 1.5 + 0.36 * shown["task"].nunique())
     panels = figure.subplots(1, len(pairs), squeeze=False)[0]
     for axes, (encoder, baseline) in zip(panels, pairs, strict=True):
         own = shown[(shown["encoder"] == encoder) & (shown["baseline"] == baseline)]

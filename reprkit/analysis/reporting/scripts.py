@@ -15,7 +15,7 @@ Write = Callable[[Namespace], Sequence[Path]]
 
 def script_parser(description: str | None, *, runs: bool = True) -> ArgumentParser:
     """A parser with `--runs OUT [OUT ...]` (unless `runs` is False) and `--out DIR`, to which options may be added."""
-    parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
     if runs:
         parser.add_argument(
             "--runs", required=True, action="extend", nargs="+", type=Path, metavar="OUT",
