@@ -94,7 +94,7 @@ def test_overrides_win_over_the_file(tmp_path):
     [
         ("train: {epoch: 3}", ["epoch"]),
         ("trian: {}", ["trian"]),
-        ("train: {epochs: many}", ["train.epochs"]),
+        ("train: {epochs: many}", ["train.epochs", "a whole number"]),
         ("train: {optimizer: lion}", ["optimizer"]),
         ("methods: [vanila]", ["vanila", "vanilla", "+dgr"]),
         ("methods: []", ["at least one method"]),

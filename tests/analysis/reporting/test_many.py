@@ -174,7 +174,10 @@ def test_words_stay_short_and_count(tmp_path, make, write):
     line = next(line for line in told if line.startswith("Did SAM help (12 methods"))
     assert f"Probes: better in {better}, worse in {worse}, " in line
     assert f"of {len(own)} comparisons" in line
-    assert len(warning_sentences(results, changes)) < 15
+    cautions = warning_sentences(results, changes)
+    assert len(cautions) < 15
+    counted = next(line for line in cautions if "are judged one by one" in line).split(" differences")[0]
+    assert f"of {counted} paired differences" in next(line for line in told if line.startswith("In short"))
 
 
 def test_page_computes_the_differences_once(tmp_path, make, write, monkeypatch):
